@@ -1,0 +1,55 @@
+# Every target does its own set-up. PIP_ARGS goes to pip, e.g. an index for a CPU build of torch.
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN = .venv/bin
+export GRADIO_ANALYTICS_ENABLED = False
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+demo: .venv/all.done  ## run every lab's notebooks at demo size into build/demo, offline, and print the results
+	$(BIN)/python tools/demo.py
+
+iris: .venv/iris-demo.done  ## the Iris lab alone, at demo size, into build/demo
+	$(BIN)/python tools/demo.py iris
+
+ui-iris: .venv/iris.done  ## the Iris page on http://localhost:7860
+	$(BIN)/python lab1_iris/app/app.py
+
+ui-iris-monitor: .venv/iris.done  ## the Iris monitor on http://localhost:7861
+	$(BIN)/python lab1_iris/monitor/app.py
+
+daily-iris: .venv/iris.done  ## today's Iris flower and its prediction, and every missed day before
+	$(BIN)/python -m lab1_iris.daily
+
+notebooks: .venv/all.done  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+test: .venv/dev.done  ## run the tests
+	$(BIN)/pytest
+
+lint: .venv/dev.done  ## check style and that notebooks carry no outputs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv/dev.done  ## run every benchmark (an hour or so) and keep the figures in benchmarks/results
+	set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+address:  ## after a fork: make address REPO=owner/name, in pyproject, README and notebooks
+	$(PYTHON) tools/address.py $(REPO)
+
+lock: .venv/dev.done  ## write what is installed in .venv to requirements.txt
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' > requirements.txt
+
+clean:  ## remove build/ and the environment; the store/ stays
+	rm -rf build .venv
+
+.venv/iris-demo.done: EXTRAS = iris,notebook
+.venv/%.done: EXTRAS = $*
+.venv/%.done: pyproject.toml requirements.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...; first: make clean')"
+	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint requirements.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+.PHONY: help demo iris ui-iris ui-iris-monitor daily-iris notebooks test lint bench address lock clean

@@ -1,0 +1,92 @@
+"""The store between the stages: `open_store(address)` is all that a lab needs to know."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from labstore.contract import (
+    UTC_TIME,
+    Damaged,
+    FeatureGroup,
+    FilesVersion,
+    InvalidRows,
+    Model,
+    ModelVersion,
+    NotFound,
+    NotWritable,
+    Store,
+    StoreError,
+)
+
+__all__ = [
+    "UTC_TIME",
+    "Damaged",
+    "FeatureGroup",
+    "FilesVersion",
+    "InvalidRows",
+    "Model",
+    "ModelVersion",
+    "NotFound",
+    "NotWritable",
+    "Store",
+    "StoreError",
+    "default_address",
+    "open_store",
+]
+
+COLAB_DRIVE = Path("/content/drive")
+
+
+def open_store(address: str | Path | None = None) -> Store:
+    """Open the store at an address; nothing is created before the first write.
+
+    - `None` or "": the address in the environment variable LABS_STORE, else the folder `store/`
+      of the project;
+    - "some/folder": that folder;
+    - "drive:some/folder": that folder of My Drive, mounted first where Colab can;
+    - "hopsworks:PROJECT": a Hopsworks project.
+    """
+    from labstore.files import FileStore
+
+    address = str(address or default_address())
+    kind, _, rest = address.partition(":")
+    if kind == "drive":
+        return FileStore(_drive_folder(rest))
+    if kind == "hopsworks":
+        raise StoreError(
+            "The Hopsworks store is not built yet. Use a folder, open_store('store'), "
+            "or Google Drive, open_store('drive:labs')."
+        )
+    return FileStore(Path(address).expanduser())
+
+
+def default_address() -> str:
+    """$LABS_STORE, else `store/` in the nearest folder above that holds pyproject.toml."""
+    here = Path.cwd()
+    project = next((p for p in [here, *here.parents] if (p / "pyproject.toml").exists()), here)
+    return os.environ.get("LABS_STORE") or str(project / "store")
+
+
+def _drive_folder(folder: str) -> Path:
+    """A folder of My Drive. Raises StoreError that says how to mount where it is not mounted."""
+    if not folder.strip("/") or ".." in Path(folder).parts:
+        raise StoreError(f"'drive:{folder}' names no folder of My Drive. Try 'drive:labs'.")
+    my_drive = COLAB_DRIVE / "MyDrive"
+    if not my_drive.is_dir():
+        try:
+            from google.colab import drive
+        except ImportError:
+            raise StoreError(
+                f"Google Drive is not mounted: {my_drive} does not exist, and this is not Colab, "
+                "where it could be mounted. Open this notebook in Colab, or use a folder: "
+                "open_store('store')."
+            ) from None
+        drive.mount(str(COLAB_DRIVE))
+    if not my_drive.is_dir():
+        raise StoreError(
+            f"Google Drive did not appear at {my_drive}. In Colab run "
+            f"`from google.colab import drive; drive.mount('{COLAB_DRIVE}')`, allow the access "
+            "it asks for, and run this cell again."
+        )
+    return my_drive / folder.strip("/")

@@ -1,0 +1,205 @@
+"""What every store promises, and what the labs hand to it.
+
+A lab declares its tables and its model once, in its `schema.py`, as `FeatureGroup` and `Model`;
+a store keeps their rows, files and versions. Two stores exist: a folder (`files.py`) and,
+as an adapter, Hopsworks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import pandas as pd
+import pandera.pandas as pa
+from pandera.errors import SchemaErrors
+
+UTC_TIME = pd.DatetimeTZDtype("us", "UTC")
+"""The one dtype of times in a store: aware, UTC, microseconds."""
+
+
+class StoreError(Exception):
+    """Something about the store that a person has to mend; the message says what and how."""
+
+
+class NotFound(StoreError):
+    """The model, files or version asked for do not exist; the message lists those that do."""
+
+
+class Damaged(StoreError):
+    """Something committed is missing or has changed; the message names the file."""
+
+
+class NotWritable(StoreError):
+    """The store's folder refuses to be written."""
+
+
+class InvalidRows(StoreError, ValueError):
+    """Rows that break their group's schema; nothing was written."""
+
+
+@dataclass(frozen=True)
+class FeatureGroup:
+    """A versioned table: one row per primary key, each with the time its event happened.
+
+    `schema` is strict: it names every column with its type and its allowed range.
+    """
+
+    name: str
+    version: int
+    primary_key: str
+    event_time: str
+    schema: pa.DataFrameSchema
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} v{self.version}"
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.schema.columns)
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of what decides whether stored rows fit: columns, types, key and time."""
+        types = {name: str(column.dtype) for name, column in self.schema.columns.items()}
+        text = json.dumps([types, self.primary_key, self.event_time])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def dtypes(self) -> dict[str, Any]:
+        return {name: column.dtype.type for name, column in self.schema.columns.items()}
+
+    def empty(self) -> pd.DataFrame:
+        """A frame of no rows with the group's columns and dtypes."""
+        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in self.dtypes.items()})
+
+    def validate(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows in the group's column order, times in UTC microseconds.
+
+        Raises InvalidRows naming column, value and what is allowed.
+        """
+        rows = rows.copy()
+        if isinstance(getattr(rows.get(self.event_time), "dtype", None), pd.DatetimeTZDtype):
+            rows[self.event_time] = rows[self.event_time].dt.tz_convert("UTC").astype(UTC_TIME)
+        try:
+            self.schema.validate(rows, lazy=True)
+        except SchemaErrors as errors:
+            raise InvalidRows(self._explain(errors)) from None
+        repeated = rows[self.primary_key][rows[self.primary_key].duplicated()]
+        if len(repeated):
+            raise InvalidRows(
+                f"Nothing was written to {self.label}: {self.primary_key} {repeated.iloc[0]!r} "
+                "occurs twice in the same rows. Keep one row per key."
+            )
+        return rows[self.columns].reset_index(drop=True)
+
+    def _explain(self, errors: SchemaErrors, most: int = 5) -> str:
+        cases = errors.failure_cases.to_dict("records")
+        mistyped = {c["column"] for c in cases if str(c["check"]).startswith("dtype(")}
+        cases = [  # a column of the wrong type fails its other checks for that reason alone
+            c for c in cases if c["column"] not in mistyped or str(c["check"]).startswith("dtype(")
+        ]
+        cases = [self._sentence(case) for case in cases]
+        more = [f"and {len(cases) - most} more"] if len(cases) > most else []
+        return f"Nothing was written to {self.label}: " + "; ".join(cases[:most] + more) + "."
+
+    def _sentence(self, case: dict[str, Any]) -> str:
+        column, check, value = case["column"], str(case["check"]), case["failure_case"]
+        if check == "column_in_dataframe":
+            return f"column {value!r} is missing (columns: {', '.join(self.columns)})"
+        if check == "column_in_schema":
+            return f"column {value!r} is unknown (columns: {', '.join(self.columns)})"
+        if check == "not_nullable":
+            return f"{column} has no value in row {case['index']}"
+        if check.startswith("dtype("):
+            return f"{column} is of type {value}, not {self.schema.columns[column].dtype}"
+        return f"{column} = {value!r} in row {case['index']} is not {self.allowed(column)}"
+
+    def allowed(self, column: str) -> str:
+        """The values a column may take, in words: 'from 0.1 to 12' or 'one of setosa, ...'."""
+        words = []
+        for check in self.schema.columns[column].checks:
+            facts = check.statistics or {}
+            if "allowed_values" in facts:
+                words.append("one of " + ", ".join(map(str, facts["allowed_values"])))
+            elif "min_value" in facts and "max_value" in facts:
+                words.append(f"from {facts['min_value']} to {facts['max_value']}")
+            else:
+                words.append(str(check.error or check.name))
+        return " and ".join(words) or "valid"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A line of model versions and the figure by which `best` is decided among them."""
+
+    name: str
+    metric: str
+    direction: Literal["min", "max"]
+
+
+@dataclass(frozen=True)
+class FilesVersion:
+    """A stored, immutable folder. `path` has been verified against its checksums."""
+
+    name: str
+    version: str
+    path: Path
+    created_at: datetime
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelVersion(FilesVersion):
+    """A registered model: its files, its figures, and what it was made from and with."""
+
+    metrics: dict[str, float]
+
+
+class Store(Protocol):
+    """Features, files and models. Times are UTC and aware, ends of ranges exclusive."""
+
+    def insert(self, group: FeatureGroup, rows: pd.DataFrame) -> None:
+        """Append rows. A key that exists already is replaced: the newest insert wins."""
+
+    def read(
+        self,
+        group: FeatureGroup,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        as_of: datetime | None = None,
+    ) -> pd.DataFrame:
+        """One row per key with since <= event time < until, ordered by (event time, key).
+
+        `as_of` is time travel: the rows as they were stored at that moment.
+        """
+
+    def save_files(self, name: str, folder: Path, metadata: dict[str, Any]) -> FilesVersion:
+        """Keep a copy of a folder as a new version."""
+
+    def open_files(self, name: str, version: str = "latest") -> FilesVersion:
+        """A version of a folder, every file verified."""
+
+    def save_model(
+        self, model: Model, folder: Path, metrics: dict[str, float], metadata: dict[str, Any]
+    ) -> ModelVersion:
+        """Register a folder as a new version; library versions and git commit are added."""
+
+    def load_model(self, model: Model, version: str = "best") -> ModelVersion:
+        """A registered version: "best" by the model's metric, "latest", or an id. Verified."""
+
+
+def check_name(name: str) -> str:
+    """The name itself, or StoreError when it could not be a folder's name everywhere."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
+        raise StoreError(
+            f"{name!r} is no name for a store: use lower-case letters, digits and _ "
+            "(at most 63), a letter first, e.g. 'iris_flowers'."
+        )
+    return name

@@ -1,0 +1,460 @@
+"""The store as a folder, on a local disk or on a mounted Google Drive.
+
+    groups/<name>_v<version>/<commit>.parquet    rows, never changed afterwards
+                             <commit>.json       its manifest, written last: the commit
+    files/<name>/<commit>/...  manifest.json
+    models/<name>/<commit>/... manifest.json
+
+A commit's name is its UTC time and a random part, so names sort by age and never collide.
+There are no locks, links or renames, since a mounted Drive has none to rely on: a file is
+written once, then its manifest. What has no complete manifest is uncommitted and ignored;
+what has one must be there, with the same checksum, or reading stops with `Damaged`.
+
+Each manifest names the ones before it that nothing else names yet (`parents`, as commits do in
+git), so that one that gets lost is missed. Once a group has many small files, an insert merges
+them into one that `replaces` them; the old ones stay for time travel.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import platform
+import subprocess
+import uuid
+from datetime import UTC, datetime, timedelta
+from importlib import metadata as installed
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from labstore.contract import (
+    Damaged,
+    FeatureGroup,
+    FilesVersion,
+    Model,
+    ModelVersion,
+    NotFound,
+    NotWritable,
+    StoreError,
+    check_name,
+)
+
+INGESTED = "_ingested_at"
+MERGE_AFTER = 32  # small files of a group before an insert merges them
+SMALL_ROWS = 50_000  # files with more rows are left as they are
+STAMP = "%Y%m%dT%H%M%S%fZ"
+
+
+class FileStore:
+    """A store in one folder; see the module's text for its layout. Safe for many writers."""
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+        self._complete: dict[Path, dict[str, Any]] = {}  # manifests never change: read once
+
+    def __repr__(self) -> str:
+        return f"FileStore({str(self.root)!r})"
+
+    # ------------------------------------------------------------------ rows
+
+    def insert(self, group: FeatureGroup, rows: pd.DataFrame) -> None:
+        rows = group.validate(rows)
+        if rows.empty:
+            return
+        live = self._live(group)
+        small = [m for m in live if m["rows"] < SMALL_ROWS]
+        if len(small) >= MERGE_AFTER:
+            live = [m for m in live if m not in small] + [self._merge(group, small, live)]
+        stamp = _next_stamp(m["name"] for m in live)
+        self._commit_rows(group, rows.assign(**{INGESTED: stamp}), stamp, live, replaces=[])
+
+    def read(
+        self,
+        group: FeatureGroup,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        as_of: datetime | None = None,
+    ) -> pd.DataFrame:
+        since, until, as_of = map(_aware, (since, until, as_of), ("since", "until", "as_of"))
+        live = self._live(group, as_of)
+        inside = [m for m in live if _overlaps(m, since, until)]
+        if not inside:
+            return group.empty()
+        rows = _newest(self._load(group, inside, since, until), group.primary_key)
+        if since or until:
+            rows = self._without_moved(group, rows, live)
+        rows = rows.sort_values([group.event_time, group.primary_key], ignore_index=True)
+        return rows[group.columns].astype(group.dtypes)
+
+    def _without_moved(
+        self, group: FeatureGroup, rows: pd.DataFrame, live: list[dict]
+    ) -> pd.DataFrame:
+        """Drop rows whose newer version lies outside the window that was read."""
+        key, oldest = group.primary_key, rows[INGESTED].min()
+        later = [m for m in live if _time_of(m["name"]) > oldest]
+        if rows.empty or not later:
+            return rows
+        newest = self._load(group, later, columns=[key, INGESTED]).groupby(key)[INGESTED].max()
+        return rows[~(rows[key].map(newest) > rows[INGESTED])]
+
+    def _live(self, group: FeatureGroup, as_of: datetime | None = None) -> list[dict[str, Any]]:
+        """The manifests, newest first, that together hold the group's rows."""
+        folder = self._group_folder(group)
+        names = sorted((p.stem for p in _list(folder) if _is_commit(p)), reverse=True)
+        if as_of is not None:
+            names = [name for name in names if _time_of(name) <= as_of]
+        live, replaced = [], set()
+        for name in names:
+            if name not in replaced and (manifest := self._manifest(folder / f"{name}.json")):
+                live.append(manifest)
+                replaced.update(manifest["replaces"])
+        self._add_unlisted_parents(folder, live, replaced)
+        for manifest in live:
+            if manifest["schema"] != group.fingerprint:
+                raise StoreError(
+                    f"{folder / manifest['name']}.json holds other columns than {group.label} "
+                    "declares. Give the changed group a new version number in its schema.py."
+                )
+        return live
+
+    def _add_unlisted_parents(self, folder: Path, live: list[dict], replaced: set[str]) -> None:
+        """A listing taken while others write can miss a file older than one it shows."""
+        known = {m["name"] for m in live}
+        for manifest in live:  # grows while it is walked
+            for parent in manifest["parents"]:
+                if parent in known or parent in replaced:
+                    continue
+                path = folder / f"{parent}.json"
+                found = self._manifest(path)
+                if found is None:
+                    raise _damaged(path, f"(before {manifest['name']}) is missing or cut short")
+                known.add(parent)
+                live.append(found)
+
+    def _load(
+        self,
+        group: FeatureGroup,
+        manifests: list[dict[str, Any]],
+        since: datetime | None = None,
+        until: datetime | None = None,
+        columns: list[str] | None = None,
+    ) -> pd.DataFrame:
+        """Rows of several commits, oldest first, each file verified."""
+        columns = columns or [*group.columns, INGESTED]
+        keep = None
+        if since is not None:
+            keep = pc.field(group.event_time) >= pa.scalar(since)
+        if until is not None:
+            before = pc.field(group.event_time) < pa.scalar(until)
+            keep = before if keep is None else keep & before
+        tables = []
+        for manifest in sorted(manifests, key=lambda m: m["name"]):
+            data = _verified(self._group_folder(group) / f"{manifest['name']}.parquet", manifest)
+            tables.append(pq.read_table(io.BytesIO(data), columns=columns, filters=keep))
+        if not tables:
+            return pd.DataFrame(columns=columns)
+        return pa.concat_tables(tables).to_pandas()
+
+    def _merge(self, group: FeatureGroup, small: list[dict], live: list[dict]) -> dict[str, Any]:
+        """One commit that holds the newest rows of many small ones, and replaces them."""
+        rows = _newest(self._load(group, small), group.primary_key)
+        replaces = sorted({m["name"] for m in small}.union(*(m["replaces"] for m in small)))
+        return self._commit_rows(group, rows, _next_stamp(m["name"] for m in live), live, replaces)
+
+    def _commit_rows(
+        self,
+        group: FeatureGroup,
+        rows: pd.DataFrame,
+        stamp: datetime,
+        live: list[dict[str, Any]],
+        replaces: list[str],
+    ) -> dict[str, Any]:
+        """Write a Parquet file, then the manifest that makes it count."""
+        rows = rows.sort_values([group.event_time, group.primary_key])
+        sink = io.BytesIO()
+        table = pa.Table.from_pandas(rows, preserve_index=False)
+        pq.write_table(table, sink, compression="zstd", row_group_size=65_536)
+        folder, name = self._group_folder(group), _commit_name(stamp)
+        older = {parent for m in live for parent in m["parents"]}
+        manifest = {
+            "name": name,
+            "group": group.label,
+            "schema": group.fingerprint,
+            "rows": len(rows),
+            "bytes": sink.getbuffer().nbytes,
+            "sha256": hashlib.sha256(sink.getbuffer()).hexdigest(),
+            "from": rows[group.event_time].min().isoformat(),
+            "to": rows[group.event_time].max().isoformat(),
+            "parents": sorted({m["name"] for m in live} - older),
+            "replaces": replaces,
+        }
+        self._write(folder / f"{name}.parquet", sink.getbuffer())
+        self._write_manifest(folder / f"{name}.json", manifest)
+        return manifest
+
+    def _group_folder(self, group: FeatureGroup) -> Path:
+        return self.root / "groups" / f"{check_name(group.name)}_v{group.version}"
+
+    # ------------------------------------------------------ files and models
+
+    def save_files(self, name: str, folder: Path, metadata: dict[str, Any]) -> FilesVersion:
+        return FilesVersion(**self._save("files", name, folder, {"metadata": metadata}))
+
+    def open_files(self, name: str, version: str = "latest") -> FilesVersion:
+        return FilesVersion(**self._open("files", name, self._pick("files", name, version)))
+
+    def save_model(
+        self, model: Model, folder: Path, metrics: dict[str, float], metadata: dict[str, Any]
+    ) -> ModelVersion:
+        if model.metric not in metrics:
+            raise StoreError(
+                f"A version of {model.name} needs the metric {model.metric!r}, which decides "
+                f"which is best; got {', '.join(metrics) or 'none'}."
+            )
+        metadata = {**metadata, "libraries": _libraries(), "git_commit": _git_commit()}
+        extra = {"metrics": metrics, "metadata": metadata}
+        return ModelVersion(**self._save("models", model.name, folder, extra))
+
+    def load_model(self, model: Model, version: str = "best") -> ModelVersion:
+        if version == "best":
+            sign = 1 if model.direction == "max" else -1
+            versions = self._versions("models", model.name)
+            best = max(versions, key=lambda m: (sign * m["metrics"][model.metric], m["version"]))
+            return ModelVersion(**self._open("models", model.name, best))
+        chosen = self._pick("models", model.name, version)
+        return ModelVersion(**self._open("models", model.name, chosen))
+
+    def _save(self, kind: str, name: str, folder: Path, extra: dict[str, Any]) -> dict[str, Any]:
+        """Copy a folder's files into a new version, its manifest last."""
+        folder = Path(folder)
+        files = sorted(p for p in folder.rglob("*") if p.is_file())
+        if not files:
+            raise StoreError(f"There are no files in {folder} to keep as {kind}/{name}.")
+        home = self.root / kind / check_name(name)
+        version = _commit_name(_next_stamp(p.name for p in _list(home) if _is_commit(p)))
+        sums = {}
+        for file in files:
+            inside = file.relative_to(folder).as_posix()
+            size, sha256 = self._copy(file, home / version / inside)
+            sums[inside] = {"bytes": size, "sha256": sha256}
+        manifest = {"name": name, "version": version, "files": sums, **extra}
+        self._write_manifest(home / version / "manifest.json", manifest)
+        return self._describe(kind, manifest)
+
+    def _versions(self, kind: str, name: str) -> list[dict[str, Any]]:
+        """The manifests of all committed versions, oldest first; NotFound when there are none."""
+        home = self.root / kind / check_name(name)
+        folders = sorted(p for p in _list(home) if _is_commit(p))
+        versions = [m for p in folders if (m := self._manifest(p / "manifest.json"))]
+        if not versions:
+            others = sorted(p.name for p in _list(self.root / kind) if p.is_dir())
+            raise NotFound(
+                f"There is no {name!r} among the {kind} of the store {self.root} "
+                f"(there: {', '.join(others) or 'nothing yet'}). Run the notebook or make target "
+                "that saves it first, or open another store."
+            )
+        return versions
+
+    def _pick(self, kind: str, name: str, version: str) -> dict[str, Any]:
+        versions = self._versions(kind, name)
+        if version == "latest":
+            return versions[-1]
+        for manifest in versions:
+            if manifest["version"] == version:
+                return manifest
+        words = [*(["best"] if kind == "models" else []), "latest"]
+        known = words + [m["version"] for m in versions[-5:]]
+        raise NotFound(
+            f"{kind}/{name} has no version {version!r}. Choose one of: {', '.join(known)}."
+        )
+
+    def _open(self, kind: str, name: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        home = self.root / kind / name / manifest["version"]
+        for inside, facts in manifest["files"].items():
+            if PurePosixPath(inside).is_absolute() or ".." in PurePosixPath(inside).parts:
+                raise _damaged(home / "manifest.json", f"names {inside!r}, outside its folder")
+            _verify(home / inside, facts)
+        return self._describe(kind, manifest)
+
+    def _describe(self, kind: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        described = {
+            "name": manifest["name"],
+            "version": manifest["version"],
+            "path": self.root / kind / manifest["name"] / manifest["version"],
+            "created_at": _time_of(manifest["version"]),
+            "metadata": manifest["metadata"],
+        }
+        return described | ({"metrics": manifest["metrics"]} if "metrics" in manifest else {})
+
+    # --------------------------------------------------- writing and reading
+
+    def _copy(self, source: Path, target: Path) -> tuple[int, str]:
+        """Copy a file piece by piece; its bytes and sha256."""
+        size, sha256 = 0, hashlib.sha256()
+        with source.open("rb") as reader, self._create(target) as writer:
+            while piece := reader.read(1 << 20):
+                writer.write(piece)
+                sha256.update(piece)
+                size += len(piece)
+            writer.flush()
+            os.fsync(writer.fileno())
+        return size, sha256.hexdigest()
+
+    def _write(self, path: Path, data: bytes | memoryview) -> None:
+        try:
+            with self._create(path) as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise self._not_writable(path, error) from None
+
+    def _create(self, path: Path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("xb")
+        except OSError as error:
+            raise self._not_writable(path, error) from None
+
+    def _not_writable(self, path: Path, error: OSError) -> NotWritable:
+        full = error.errno == errno.ENOSPC
+        fix = "Free some space" if full else "Choose a folder that you may write to"
+        return NotWritable(
+            f"Cannot write {path}: {error.strerror}. {fix} and run this again; a folder is chosen "
+            "with open_store('FOLDER') or the environment variable LABS_STORE."
+        )
+
+    def _write_manifest(self, path: Path, manifest: dict[str, Any]) -> None:
+        self._write(path, json.dumps(manifest | {"manifest_sha256": _sum(manifest)}).encode())
+
+    def _manifest(self, path: Path) -> dict[str, Any] | None:
+        """A complete manifest, or None for one that is absent or was cut short while written."""
+        if path not in self._complete:
+            try:
+                text = path.read_bytes()
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                raise Damaged(f"{path} cannot be read: {error.strerror}.") from None
+            if not text.endswith(b"}"):
+                return None
+            self._complete[path] = _parse(path, text)
+        return self._complete[path]
+
+
+def _parse(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        manifest = json.loads(text)
+        if manifest.pop("manifest_sha256") == _sum(manifest):
+            return manifest
+    except (ValueError, KeyError, AttributeError):
+        pass
+    raise _damaged(path, "is damaged")
+
+
+def _sum(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _verified(path: Path, facts: dict[str, Any]) -> bytes:
+    """The bytes of a committed file, checked against its manifest."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, f"cannot be read ({error.strerror})") from None
+    if hashlib.sha256(data).hexdigest() != facts["sha256"]:
+        raise _damaged(path, "is damaged")
+    return data
+
+
+def _verify(path: Path, facts: dict[str, Any]) -> None:
+    """The same check for a file too large to hold in memory."""
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _damaged(path, f"cannot be read ({error.strerror})") from None
+    if sha256 != facts["sha256"]:
+        raise _damaged(path, "is damaged")
+
+
+def _damaged(path: Path, what: str) -> Damaged:
+    return Damaged(
+        f"{path} {what}, but it was committed with another content. "
+        "Restore it from a backup, or use another version or store."
+    )
+
+
+def _list(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _is_commit(path: Path) -> bool:
+    """A manifest of rows or a version's folder; not Drive's copies such as 'name (1).json'."""
+    time, dash, rest = path.stem.partition("-")
+    return path.suffix in ("", ".json") and bool(dash) and len(rest) == 8 and len(time) == 22
+
+
+def _commit_name(stamp: datetime) -> str:
+    return f"{stamp.strftime(STAMP)}-{uuid.uuid4().hex[:8]}"
+
+
+def _time_of(name: str) -> datetime:
+    return datetime.strptime(name.partition("-")[0], STAMP).replace(tzinfo=UTC)
+
+
+def _next_stamp(names: Any) -> datetime:
+    """Now, or just after the newest name there is: a clock set back must not lose updates."""
+    latest = max((_time_of(name) for name in names), default=datetime.min.replace(tzinfo=UTC))
+    return max(datetime.now(UTC), latest + timedelta(microseconds=1))
+
+
+def _newest(rows: pd.DataFrame, key: str) -> pd.DataFrame:
+    return rows.sort_values(INGESTED, kind="stable").drop_duplicates(key, keep="last")
+
+
+def _overlaps(manifest: dict[str, Any], since: datetime | None, until: datetime | None) -> bool:
+    starts = until is None or datetime.fromisoformat(manifest["from"]) < until
+    return starts and (since is None or datetime.fromisoformat(manifest["to"]) >= since)
+
+
+def _aware(time: datetime | None, name: str) -> datetime | None:
+    if time is not None and time.tzinfo is None:
+        raise StoreError(f"{name} must carry a time zone, e.g. datetime(2026, 1, 31, tzinfo=UTC).")
+    return None if time is None else time.astimezone(UTC)
+
+
+def _libraries() -> dict[str, str]:
+    """Versions of what can change a model's predictions, where installed."""
+    names = ["scikit-learn", "numpy", "pandas", "skops", "torch", "transformers"]
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = installed.version(name)
+        except installed.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _git_commit() -> str | None:
+    """The commit of the code that runs, None outside a checkout."""
+    try:
+        here = Path(__file__).parent
+        command = ["git", "rev-parse", "HEAD"]
+        answer = subprocess.run(
+            command, cwd=here, capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None
