@@ -1,6 +1,9 @@
 # Every target does its own set-up. PIP_ARGS goes to pip, e.g. an index for a CPU build of torch.
 PYTHON ?= python3
 PIP_ARGS ?=
+# The store of pages and daily runs: the demo's, filled when it is empty. The notebooks fill STORE=store.
+STORE ?= build/demo/store
+export LABS_STORE = $(STORE)
 BIN = .venv/bin
 export GRADIO_ANALYTICS_ENABLED = False
 
@@ -13,11 +16,11 @@ demo: .venv/all.done  ## run every lab's notebooks at demo size into build/demo,
 iris: .venv/iris-demo.done  ## the Iris lab alone, at demo size, into build/demo
 	$(BIN)/python tools/demo.py iris
 
-ui-iris: .venv/iris.done  ## the Iris page on http://localhost:7860
+ui-iris: .venv/iris.done $(STORE)/models/iris_species  ## the Iris page on http://localhost:7860
 	$(BIN)/python lab1_iris/app/app.py
 
-ui-iris-monitor: .venv/iris.done  ## the Iris monitor on http://localhost:7861
-	$(BIN)/python lab1_iris/monitor/app.py
+ui-iris-monitor: .venv/iris.done $(STORE)/models/iris_species  ## the Iris monitor on http://localhost:7861
+	GRADIO_SERVER_PORT=7861 $(BIN)/python lab1_iris/monitor/app.py
 
 daily-iris: .venv/iris.done  ## today's Iris flower and its prediction, and every missed day before
 	$(BIN)/python -m lab1_iris.daily
@@ -43,6 +46,12 @@ lock: .venv/dev.done  ## write what is installed in .venv to requirements.txt
 
 clean:  ## remove build/ and the environment; the store/ stays
 	rm -rf build .venv
+
+build/demo/store/models/iris_species:
+	@$(MAKE) --no-print-directory iris
+
+%/models/iris_species:
+	@echo 'There is no Iris model in the store $*. Run the notebooks of notebooks/lab1_iris on it first.'; exit 1
 
 .venv/iris-demo.done: EXTRAS = iris,notebook
 .venv/%.done: EXTRAS = $*
