@@ -48,7 +48,7 @@ def _rows(content: dict[str, Any]) -> pd.DataFrame:
     """The snapshot's rows, checked: they may come from an address that others can write."""
     try:
         rows = pd.DataFrame(content["rows"])[COLUMNS].astype({name: float for name in FEATURES})
-        rows["date"] = pd.to_datetime(rows["date"]).dt.strftime("%Y-%m-%d")
+        rows["date"] = pd.to_datetime(rows["date"], format="%Y-%m-%d").dt.strftime("%Y-%m-%d")
         known = rows[["species", "predicted"]].isin(SPECIES).all(axis=None)
         sized = rows[FEATURES].gt(0).all(axis=None) and np.isfinite(rows[FEATURES]).all(axis=None)
         numbers = [

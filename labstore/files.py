@@ -264,9 +264,13 @@ class FileStore:
         return versions
 
     def _pick(self, kind: str, name: str, version: str) -> dict[str, Any]:
-        versions = self._versions(kind, name)
+        home = self.root / kind / check_name(name)
         if version == "latest":
-            return versions[-1]
+            newest_first = sorted((p for p in _list(home) if _is_commit(p)), reverse=True)
+            found = (self._manifest(p / "manifest.json") for p in newest_first)
+            if newest := next(filter(None, found), None):
+                return newest
+        versions = self._versions(kind, name)
         for manifest in versions:
             if manifest["version"] == version:
                 return manifest

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from labstore.contract import StoreError
+
 
 @dataclass(frozen=True)
 class Freshness:
@@ -23,15 +25,20 @@ def freshness(content: dict[str, Any], now: datetime | None = None, days: int = 
     days behind, or a day missing. Red: further behind.
     """
     now = now or datetime.now(UTC)
-    through = date.fromisoformat(content["through"])
-    done = set(content["dates"])
-    first = min(map(date.fromisoformat, done))
+    try:
+        through = date.fromisoformat(content["through"])
+        done = {date.fromisoformat(day) for day in content["dates"]}
+        first, last_run = min(done), datetime.fromisoformat(content["last_run"])
+        hours = (now - last_run).total_seconds() / 3600
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"The snapshot's dates are unreadable ({error}). Run the daily job again."
+        ) from None
     recent = [through - timedelta(days=back) for back in range(days - 1, -1, -1)]
-    strip = [(day, day.isoformat() in done) for day in recent if day >= first]
+    strip = [(day, day in done) for day in recent if day >= first]
     missing = sum(not there for _, there in strip)
     behind = (now.date() - through).days
     colour = "red" if behind > 3 else "amber" if behind > 1 or missing else "green"
-    hours = (now - datetime.fromisoformat(content["last_run"])).total_seconds() / 3600
     sentence = f"Data through {through}, last run {_ago(hours)} ago"
     if missing:
         sentence += f", {missing} of the last {len(strip)} days missing"
