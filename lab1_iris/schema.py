@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandera.pandas as pa
 
 from labstore import UTC_TIME, FeatureGroup, Model
+from labstore.ledger import ledger_group
 
 SPECIES = ["setosa", "versicolor", "virginica"]
 
@@ -70,24 +71,6 @@ PREDICTIONS = FeatureGroup(
     ),
 )
 
-LEDGER = FeatureGroup(
-    name="iris_ledger",
-    version=1,
-    primary_key="date",
-    event_time="day",
-    schema=pa.DataFrameSchema(
-        {
-            "date": pa.Column(str, pa.Check.str_matches(r"^\d{4}-\d{2}-\d{2}$")),
-            "day": pa.Column(UTC_TIME),
-            "status": pa.Column(str, pa.Check.isin(["pending", "failed", "done"])),
-            "rows": pa.Column("int64", pa.Check.in_range(0, 1000)),
-            "model_version": pa.Column(str),
-            "seconds": pa.Column(float, pa.Check.ge(0.0)),
-            "finished_at": pa.Column(UTC_TIME),
-        },
-        strict=True,
-    ),
-)
-
+LEDGER = ledger_group("iris_ledger")
 MODEL = Model(name="iris_species", metric="log_loss", direction="min")
 SNAPSHOT = "iris_monitor"
