@@ -14,6 +14,11 @@ from pathlib import Path
 import pytest
 
 from lab1_iris import daily, features, training
+from lab1_wine import daily as wine_daily
+from lab1_wine import features as wine_features
+from lab1_wine import generator as wine_generator
+from lab1_wine import training as wine_training
+from lab1_wine.schema import WINES
 from labstore import open_store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,6 +58,44 @@ def iris_history(trained_iris, tmp_path_factory) -> Path:
     daily.run_daily(store, date(2026, 1, 1))
     daily.run_daily(store, date(2026, 2, 9))
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained_wine(tmp_path_factory) -> Path:
+    """A store's folder with the offline sample, a small model and a generator."""
+    folder = tmp_path_factory.mktemp("wine") / "store"
+    store = open_store(folder)
+    store.insert(WINES, wine_features.offline_sample())
+    wines, data = wine_training.load_training_rows(store)
+    wine_training.register(store, wines, data, trees=10)
+    fits = {"Gaussian copula": wine_generator.Copula.fit}
+    report = wine_generator.compare(wines, fits, seeds=[0])
+    wine_generator.register(store, wines, data, fits, report)
+    return folder
+
+
+@pytest.fixture
+def wine_store(trained_wine, tmp_path):
+    """A store of its own for one test, with wines, model and generator."""
+    return open_store(shutil.copytree(trained_wine, tmp_path / "store"))
+
+
+@pytest.fixture(scope="session")
+def wine_history(trained_wine, tmp_path_factory) -> Path:
+    """A store's folder with forty days of predictions as well."""
+    folder = shutil.copytree(trained_wine, tmp_path_factory.mktemp("history") / "store")
+    store = open_store(folder)
+    wine_daily.run_daily(store, date(2026, 1, 1))
+    wine_daily.run_daily(store, date(2026, 2, 9))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_wines():
+    """The UCI tables from LABS_DATA; skips where they are not."""
+    if not (Path(os.environ.get("LABS_DATA", "absent")) / "wine").is_dir():
+        pytest.skip("the UCI wine tables are not in LABS_DATA")
+    return wine_features.load_wines()
 
 
 @pytest.fixture(scope="session")
