@@ -37,8 +37,8 @@ def render(content: dict[str, Any], now: datetime | None = None) -> str:
 </div>
 <p>Mean squared error {mse:.2f} over n = {len(rows)} days; {covered.mean():.0%} of the 90 % intervals hold
 the quality. On measured wines it had not seen, the model's error is {model["mse"]:.2f} and
-{model["coverage_90"]:.0%} of its intervals hold. The daily wines are drawn by a
-{escape(content["generator"])}, which knows less of what makes a wine good, so they are harder.</p>
+{model["coverage_90"]:.0%} of its intervals hold. The daily wines are synthetic: drawn by a generator
+({escape(content["generator"])}) that was fitted to the measured ones.</p>
 {page.picture(pictures.error_over_time(rows), "error over time")}
 <h3>Do the incoming wines look like the training rows?</h3>
 {page.picture(pictures.drift(rows, content["training"]), "drift")}

@@ -23,7 +23,8 @@ def picture(figure: Figure, alt: str) -> str:
 
 def table(rows: pd.DataFrame) -> str:
     """A frame as an HTML table, every value escaped."""
-    return rows.to_html(index=False, escape=True, border=0, classes="rows", justify="left")
+    html = rows.to_html(index=False, escape=True, border=0, classes="rows", justify="left")
+    return html.replace("<td>", '<td style="padding:2px 14px 2px 2px">')
 
 
 def message(sentences: list[str]) -> str:

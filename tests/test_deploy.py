@@ -7,45 +7,60 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, date, datetime
+from pathlib import Path
 from unittest import mock
 
 import huggingface_hub
+import modal
 import pytest
 import yaml
 from conftest import ROOT
 from croniter import croniter
 
-from lab1_iris import daily, modal_app
-from lab1_iris.schema import LEDGER, SNAPSHOT
+from lab1_iris import daily as iris_daily
+from lab1_iris import modal_app as iris_app
+from lab1_wine import daily as wine_daily
+from lab1_wine import features
+from lab1_wine import modal_app as wine_app
 from labstore import open_store, snapshot
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*executing locally.*")
 
-def test_the_cron_is_one_daily_expression_in_utc():
-    assert croniter.is_valid(modal_app.CRON)
-    times = croniter(modal_app.CRON, datetime(2026, 1, 1, tzinfo=UTC))
+
+@pytest.fixture(params=["iris", "wine"])
+def lab(request, trained_iris, trained_wine):
+    """A lab's Modal app, its daily module, and a store's folder with its model."""
+    if request.param == "iris":
+        return iris_app, iris_daily, trained_iris
+    return wine_app, wine_daily, trained_wine
+
+
+def test_the_cron_is_one_daily_expression_in_utc(lab):
+    app = lab[0]
+    assert croniter.is_valid(app.CRON)
+    times = croniter(app.CRON, datetime(2026, 1, 1, tzinfo=UTC))
     first, second = times.get_next(datetime), times.get_next(datetime)
     assert (second - first).total_seconds() == 86_400
-    assert modal_app.daily.info().schedule == f"Cron('{modal_app.CRON}', UTC)"
+    assert app.daily.info().schedule == f"Cron('{app.CRON}', UTC)"
 
 
-def test_the_daily_function_has_its_secret_volume_and_retries():
-    info = modal_app.daily.info()
+def test_the_daily_function_has_its_secret_volume_and_retries(lab):
+    app = lab[0]
+    info = app.daily.info()
     assert info.secrets == ["modal.Secret.from_name('labs')"]
-    assert list(info.volumes) == [modal_app.STORE]
+    assert list(info.volumes) == [app.STORE]
     assert info.max_retries == 3 and info.timeout == 600
-    source = (ROOT / "lab1_iris/modal_app.py").read_text()
-    assert 'required_keys=["HF_TOKEN", "SNAPSHOT_REPO"]' in source
-    assert modal_app.train.info().schedule is None
+    assert 'required_keys=["HF_TOKEN", "SNAPSHOT_REPO"]' in Path(app.__file__).read_text()
+    assert app.train.info().schedule is None
 
 
 @pytest.fixture
-def volume(monkeypatch, tmp_path):
-    """The app's volume as a folder here, its reload and commit recorded."""
-    import modal
-
+def volume(lab, monkeypatch, tmp_path):
+    """The app's volume as a folder here that holds a model, its reload and commit recorded."""
+    app, _, trained = lab
     double = mock.create_autospec(modal.Volume, instance=True)
-    monkeypatch.setattr(modal_app, "volume", double)
-    monkeypatch.setattr(modal_app, "STORE", str(tmp_path / "volume"))
+    monkeypatch.setattr(app, "volume", double)
+    monkeypatch.setattr(app, "STORE", str(shutil.copytree(trained, tmp_path / "volume")))
     return double
 
 
@@ -59,40 +74,54 @@ def hub(monkeypatch):
     return api
 
 
-def test_trained_once_and_run_every_day(volume, hub, capsys):
-    modal_app.train.local()
-    done = modal_app.daily.local()
+def test_every_day_the_snapshot_reaches_the_hub(lab, volume, hub, capsys):
+    app, module, _ = lab
+    done = app.daily.local()
     assert done == [datetime.now(UTC).date().isoformat()]
-    assert [call[0] for call in volume.method_calls] == ["reload", "commit"] * 2
+    assert [call[0] for call in volume.method_calls] == ["reload", "commit"]
     hub.create_repo.assert_called_once_with("someone/labs", repo_type="dataset", exist_ok=True)
     sent = hub.upload_file.call_args.kwargs
-    assert sent["path_in_repo"] == "iris_monitor/snapshot.json"
+    assert sent["path_in_repo"] == f"{module.SNAPSHOT}/snapshot.json"
     assert snapshot.fetch(sent["path_or_fileobj"])["through"] == done[0]
-    address = "https://huggingface.co/datasets/someone/labs/resolve/main/iris_monitor/snapshot.json"
+    address = (
+        f"https://huggingface.co/datasets/someone/labs/resolve/main/{module.SNAPSHOT}/snapshot.json"
+    )
     assert address in capsys.readouterr().out
-    assert modal_app.daily.local() == []
+    assert app.daily.local() == []
 
 
-def test_what_was_done_before_a_failure_is_committed(volume, hub, trained_iris, monkeypatch):
-    shutil.copytree(trained_iris, modal_app.STORE)
+def test_what_was_done_before_a_failure_is_committed(lab, volume, hub, monkeypatch):
+    app, module, _ = lab
 
     def fail(*_):
         raise RuntimeError("made to fail")
 
-    monkeypatch.setattr(daily.inference, "predict", fail)
+    monkeypatch.setattr(module.inference, "predict", fail)
     with pytest.raises(RuntimeError):
-        modal_app.daily.local()
+        app.daily.local()
     volume.commit.assert_called_once()
-    assert open_store(modal_app.STORE).read(LEDGER)["status"].tolist() == ["failed"]
+    hub.upload_file.assert_not_called()
+    assert open_store(app.STORE).read(module.LEDGER)["status"].tolist() == ["failed"]
 
 
-def test_uploading_needs_a_snapshot_first(iris_store, hub):
-    daily.run_daily(iris_store, date(2026, 1, 1))
-    address = snapshot.upload(iris_store, SNAPSHOT, "someone/labs", "not-a-token")
-    assert address.startswith("https://huggingface.co/datasets/someone/labs/")
+def test_training_on_modal_fills_an_empty_volume(monkeypatch, tmp_path):
+    double = mock.create_autospec(modal.Volume, instance=True)
+    monkeypatch.setattr(iris_app, "volume", double)
+    monkeypatch.setattr(iris_app, "STORE", str(tmp_path / "volume"))
+    version = iris_app.train.local()
+    assert open_store(iris_app.STORE).load_model(iris_daily.MODEL).version == version
+    assert [call[0] for call in double.method_calls] == ["reload", "commit"]
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*executing locally.*")
+def test_training_the_wine_lab_on_modal_registers_model_and_generator(monkeypatch, tmp_path):
+    monkeypatch.setattr(wine_app, "volume", mock.create_autospec(modal.Volume, instance=True))
+    monkeypatch.setattr(wine_app, "STORE", str(tmp_path / "volume"))
+    monkeypatch.setattr(features, "load_wines", features.offline_sample)
+    version = wine_app.train.local()
+    store = open_store(wine_app.STORE)
+    assert store.load_model(wine_daily.MODEL).version == version
+    assert wine_daily.run_daily(store, date(2026, 1, 1)) == [date(2026, 1, 1)]
+
 
 SPACES = sorted(p.parent for p in ROOT.glob("lab*/*/README.md"))
 
@@ -106,3 +135,8 @@ def test_a_spaces_header_names_what_is_there(space):
         assert f"gradio=={header['sdk_version']}" in pins
         assert header["python_version"] == "3.11"
         assert (space / header["app_file"]).exists()
+    else:
+        assert header["sdk"] == "docker" and header["app_port"] == 8501
+        recipe = (space / "Dockerfile").read_text()
+        assert "useradd -m -u 1000 user" in recipe and "--server.port=8501" in recipe
+        assert "streamlit==" in (space / "requirements.txt").read_text()

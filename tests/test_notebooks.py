@@ -90,12 +90,17 @@ def test_parameters_of_the_demo_exist_in_some_notebook_of_their_lab():
         assert set(parameters) <= set().union(*known)
 
 
-@pytest.mark.parametrize("lab", ["iris"])
-def test_the_demo_runs_a_labs_notebooks_in_order(lab):
-    """`make demo` for one lab, in its own process: the notebooks, the table, results.json."""
+@pytest.mark.parametrize("lab", ["iris", "wine"])
+def test_the_demo_runs_a_labs_notebooks_in_order(lab, tmp_path):
+    """`make demo` for one lab, offline, in its own process: the notebooks, the table, results.json."""
+    offline = {
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "XDG_CACHE_HOME": str(tmp_path),
+        "LABS_DATA": "",
+    }
     run = subprocess.run(
         [sys.executable, str(ROOT / "tools/demo.py"), lab],
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        env=os.environ | offline,
         capture_output=True,
         text=True,
         check=False,
@@ -107,6 +112,8 @@ def test_the_demo_runs_a_labs_notebooks_in_order(lab):
     assert lab in run.stdout
     if lab == "iris":
         assert results[lab]["accuracy"] >= 0.96 and results[lab]["data"] == "real"
+    else:
+        assert results[lab]["data"] == "offline sample"
 
 
 def test_the_demo_names_the_labs_there_are():
@@ -116,4 +123,4 @@ def test_the_demo_names_the_labs_there_are():
         text=True,
         check=False,
     )
-    assert run.returncode == 1 and "Choose from: iris" in run.stderr
+    assert run.returncode == 1 and "Choose from: iris, wine" in run.stderr

@@ -1,0 +1,41 @@
+"""Every benchmark's quick run: it ends, prints its keys last, and keeps no results."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+KEYS = {
+    "iris": "accuracy accuracy_low accuracy_high year_rows year_predictions",
+    "wine": "grouped_mse original_grouped_mse grouped_mse_ratio leaky_mse original_leaky_mse "
+    "registered_mse_ratio coverage_90 model_mb load_s predict_ms column_shapes pair_trends "
+    "synthetic_mse near_copies daily_speedup year_rows year_predictions",
+}  # benchmarks/store.py is run by test_store.py
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_quick_run_prints_its_keys_and_keeps_nothing(name):
+    kept = ROOT / "benchmarks" / "results" / f"{name}.json"
+    before = kept.read_bytes() if kept.exists() else None
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--quick"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    figures = json.loads(run.stdout.splitlines()[-1])
+    assert set(KEYS[name].split()) <= set(figures)
+    assert figures["year_rows"] == figures["year_predictions"] == 20
+    assert (kept.read_bytes() if kept.exists() else None) == before
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_kept_figures_are_whole(name):
+    """Kept results hold every key, and say what they were measured on."""
+    figures = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    assert {*KEYS[name].split(), "machine", "versions", "date"} <= set(figures)
