@@ -1,10 +1,9 @@
 # Every target does its own set-up. PIP_ARGS goes to pip, e.g. an index for a CPU build of torch.
 PYTHON ?= python3
 PIP_ARGS ?=
-# The store of pages and daily runs: the demo's, filled when it is empty. The notebooks fill STORE=store.
+# The store that pages show: the demo's, filled when it is empty. The notebooks and daily runs fill STORE=store.
 STORE ?=
-IRIS = $(or $(STORE),$(LABS_STORE),build/demo/lab1_iris/store)
-WINE = $(or $(STORE),$(LABS_STORE),build/demo/lab1_wine/store)
+OWN = $(or $(STORE),$(LABS_STORE))
 BIN = .venv/bin
 export GRADIO_ANALYTICS_ENABLED = False
 STREAMLIT = --server.headless true --browser.gatherUsageStats false --client.toolbarMode viewer --server.address localhost --server.port
@@ -15,29 +14,29 @@ help:  ## list the targets
 demo: .venv/all.done  ## run every lab's notebooks at demo size into build/demo, offline, and print the results
 	$(BIN)/python tools/demo.py
 
-iris: .venv/iris-demo.done  ## the Iris lab alone, at demo size, into build/demo
+iris: .venv/iris.done  ## the Iris lab alone, at demo size, into build/demo
 	$(BIN)/python tools/demo.py iris
 
-wine: .venv/wine-demo.done  ## the Wine lab alone, at demo size, into build/demo
+wine: .venv/wine.done  ## the Wine lab alone, at demo size, into build/demo
 	$(BIN)/python tools/demo.py wine
 
-ui-iris: .venv/iris.done $(IRIS)/models/iris_species  ## the Iris page on http://localhost:7860
-	LABS_STORE=$(IRIS) $(BIN)/python lab1_iris/app/app.py
+ui-iris: .venv/iris.done $(if $(OWN),,build/demo/lab1_iris/store/models/iris_species)  ## the Iris page on http://localhost:7860
+	LABS_STORE="$(or $(OWN),build/demo/lab1_iris/store)" $(BIN)/python lab1_iris/app/app.py
 
-ui-iris-monitor: .venv/iris.done $(IRIS)/models/iris_species  ## the Iris monitor on http://localhost:7861
-	LABS_STORE=$(IRIS) GRADIO_SERVER_PORT=7861 $(BIN)/python lab1_iris/monitor/app.py
+ui-iris-monitor: .venv/iris.done $(if $(OWN),,build/demo/lab1_iris/store/models/iris_species)  ## the Iris monitor on http://localhost:7861
+	LABS_STORE="$(or $(OWN),build/demo/lab1_iris/store)" GRADIO_SERVER_PORT=7861 $(BIN)/python lab1_iris/monitor/app.py
 
-ui-wine: .venv/wine.done $(WINE)/models/wine_quality  ## the Wine page on http://localhost:8501
-	LABS_STORE=$(WINE) $(BIN)/streamlit run lab1_wine/app/app.py $(STREAMLIT) 8501
+ui-wine: .venv/wine.done $(if $(OWN),,build/demo/lab1_wine/store/models/wine_quality)  ## the Wine page on http://localhost:8501
+	LABS_STORE="$(or $(OWN),build/demo/lab1_wine/store)" $(BIN)/streamlit run lab1_wine/app/app.py $(STREAMLIT) 8501
 
-ui-wine-monitor: .venv/wine.done $(WINE)/models/wine_quality  ## the Wine monitor on http://localhost:8502
-	LABS_STORE=$(WINE) $(BIN)/streamlit run lab1_wine/monitor/app.py $(STREAMLIT) 8502
+ui-wine-monitor: .venv/wine.done $(if $(OWN),,build/demo/lab1_wine/store/models/wine_quality)  ## the Wine monitor on http://localhost:8502
+	LABS_STORE="$(or $(OWN),build/demo/lab1_wine/store)" $(BIN)/streamlit run lab1_wine/monitor/app.py $(STREAMLIT) 8502
 
-daily-iris: .venv/iris.done $(IRIS)/models/iris_species  ## today's Iris flower and its prediction, and every missed day before
-	LABS_STORE=$(IRIS) $(BIN)/python -m lab1_iris.daily
+daily-iris: .venv/iris.done  ## today's Iris flower and its prediction, and every missed day before, in store/
+	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_iris.daily
 
-daily-wine: .venv/wine.done $(WINE)/models/wine_quality  ## today's wine and its prediction, and every missed day before
-	LABS_STORE=$(WINE) $(BIN)/python -m lab1_wine.daily
+daily-wine: .venv/wine.done  ## today's wine and its prediction, and every missed day before, in store/
+	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_wine.daily
 
 notebooks: .venv/all.done  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
@@ -45,7 +44,7 @@ notebooks: .venv/all.done  ## open the notebooks in JupyterLab
 test: .venv/dev.done  ## run the tests
 	$(BIN)/pytest
 
-lint: .venv/dev.done  ## check style and that notebooks carry no outputs
+lint: .venv/dev.done  ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -67,15 +66,12 @@ build/demo/lab1_iris/store/models/iris_species:
 build/demo/lab1_wine/store/models/wine_quality:
 	@$(MAKE) --no-print-directory wine
 
-%/models/iris_species %/models/wine_quality:
-	@echo 'There is no such model in the store $*. Run the notebooks 1 and 2 of the lab on it first.'; exit 1
-
-.venv/iris-demo.done: EXTRAS = iris,notebook
-.venv/wine-demo.done: EXTRAS = wine,ctgan,notebook
+.venv/iris.done: EXTRAS = iris,notebook
+.venv/wine.done: EXTRAS = wine,ctgan,notebook
 .venv/%.done: EXTRAS = $*
 .venv/%.done: pyproject.toml requirements.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...; first: make clean')"
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...')"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint requirements.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 

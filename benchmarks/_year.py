@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 
-from labstore import NotWritable, Store, StoreError
+from labstore import NotWritable, Store
 from labstore.files import FileStore
 
 FIRST = date(2026, 1, 1)
@@ -19,13 +19,21 @@ class FailingStore(FileStore):
     writes_left: int | None = None
 
     def _write(self, path, data):
-        if self.writes_left is not None:
-            self.writes_left -= 1
-            if self.writes_left < 0:
-                with self._create(path) as file:
-                    file.write(bytes(data)[: len(data) // 2])
-                raise NotWritable(f"Cannot write {path}: made to fail.")
+        self._count(path, bytes(data))
         super()._write(path, data)
+
+    def _copy(self, source, target):
+        self._count(target, source.read_bytes())
+        return super()._copy(source, target)
+
+    def _count(self, path: Path, data: bytes) -> None:
+        if self.writes_left is None:
+            return
+        self.writes_left -= 1
+        if self.writes_left < 0:
+            with self._create(path) as file:
+                file.write(data[: len(data) // 2])
+            raise NotWritable(f"Cannot write {path}: made to fail.")
 
 
 def simulate_year(
@@ -33,20 +41,24 @@ def simulate_year(
 ) -> int:
     """Run the days of 2026 on a store with a model; the number of runs that failed.
 
-    A tenth of the days the scheduler does not call; a fifth of the runs fail at a random write.
-    The last day succeeds, as some day always will.
+    A tenth of the days the scheduler does not call; a fifth of the runs fail at a random write of
+    those they owe. The last day succeeds, as some day always will. The first run fails no earlier
+    than after its first entry in the ledger: before that nobody can know that it was called.
     """
-    chance, failures = random.Random(seed), 0
+    chance, failures, owed = random.Random(seed), 0, 0
     for number in range(days):
-        last = number == days - 1
+        last, owed = number == days - 1, owed + 1
         if number > 0 and not last and chance.random() < 0.1:
             continue
         store = FailingStore(root)
         if not last and chance.random() < 0.2:
-            # The first run of all must get as far as its first entry: before it, nothing is known.
-            store.writes_left = chance.randrange(2 if number == 0 else 0, 9)
+            # Two for "pending", then six a date, then the snapshot's file and manifest.
+            store.writes_left = chance.randrange(2 if number == 0 else 0, 2 + 6 * owed + 2)
         try:
             run_daily(store, FIRST + timedelta(days=number))
-        except StoreError:
+            owed = 0
+        except NotWritable:
+            if store.writes_left is None:
+                raise
             failures += 1
     return failures

@@ -21,7 +21,7 @@ from lab1_iris.schema import (
     SYNTHETIC,
 )
 from labstore import Store, StoreError, open_store, snapshot
-from labstore.ledger import back_fill
+from labstore.ledger import back_fill, done_dates
 
 
 def run_daily(store: Store, today: date) -> list[date]:
@@ -44,12 +44,12 @@ def run_daily(store: Store, today: date) -> list[date]:
 
 
 def snapshot_content(store: Store) -> dict[str, Any]:
-    """What the monitor shows, as plain JSON values: nothing in it depends on the clock."""
-    ledger = store.read(LEDGER)
-    done = ledger[ledger["status"] == "done"]
+    """What the monitor shows, as plain JSON values: no clock in it but the ledger's."""
+    done = done_dates(store, LEDGER)
     rows = inference.history(store)
     rows = rows[rows["source"] == SYNTHETIC]
     rows = rows.assign(date=rows["measured_at"].dt.strftime("%Y-%m-%d"))
+    rows = rows.merge(done[["date", "model_version"]])  # a date that a newer model did again, once
     record = store.load_model(MODEL)
     probabilities = [f"p_{s}" for s in SPECIES]
     shown = ["date", *FEATURES, "species", "predicted", *probabilities, "model_version"]
@@ -72,8 +72,7 @@ def snapshot_content(store: Store) -> dict[str, Any]:
 
 if __name__ == "__main__":
     try:
-        print(
-            "done:", ", ".join(map(str, run_daily(open_store(), datetime.now(UTC).date()))) or "-"
-        )
+        done = run_daily(open_store(), datetime.now(UTC).date())
+        print("done:", ", ".join(map(str, done)) or "nothing, every date was done before")
     except StoreError as error:
         sys.exit(str(error))

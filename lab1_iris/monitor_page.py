@@ -6,11 +6,10 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lab1_iris import flower, pictures
-from lab1_iris.schema import FEATURES, SPECIES
+from lab1_iris.schema import FEATURES, MEASUREMENTS, SPECIES
 from labstore import StoreError, page
 from labstore.freshness import freshness, freshness_html
 
@@ -49,14 +48,18 @@ def _rows(content: dict[str, Any]) -> pd.DataFrame:
     try:
         rows = pd.DataFrame(content["rows"])[COLUMNS].astype({name: float for name in FEATURES})
         rows["date"] = pd.to_datetime(rows["date"], format="%Y-%m-%d").dt.strftime("%Y-%m-%d")
-        known = rows[["species", "predicted"]].isin(SPECIES).all(axis=None)
-        sized = rows[FEATURES].gt(0).all(axis=None) and np.isfinite(rows[FEATURES]).all(axis=None)
-        numbers = [
-            float(content["model"][k]) for k in ("accuracy", "accuracy_low", "accuracy_high")
-        ]
-        words = [str(content[k]) for k in ("data", "last_run", "through")]
-        whole = len(rows) and known and sized and len(numbers) + len(words) == 6
-    except (KeyError, TypeError, ValueError):
+        model = content["model"]
+        figures = [model[name] for name in ("accuracy", "accuracy_low", "accuracy_high")]
+        words = [model["algorithm"], model["version"], content["data"]]
+        whole = (
+            len(rows)
+            and rows["date"].notna().all()
+            and rows[["species", "predicted"]].isin(SPECIES).all(axis=None)
+            and all(rows[m.name].between(*m.allowed).all() for m in MEASUREMENTS)
+            and all(isinstance(figure, float) for figure in figures)
+            and all(isinstance(word, str) for word in words)
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
         whole = False
     if not whole:
         raise StoreError(

@@ -25,6 +25,11 @@ class Measurement:
     allowed: tuple[float, float]
     seen: tuple[float, float]
 
+    @property
+    def column(self) -> pa.Column:
+        facts = {"unit": "cm", "seen": self.seen}
+        return pa.Column(float, pa.Check.in_range(*self.allowed), title=self.title, metadata=facts)
+
 
 MEASUREMENTS = [
     Measurement("sepal_length", "Sepal length", (0.1, 15.0), (4.3, 7.9)),
@@ -46,7 +51,7 @@ FLOWERS = FeatureGroup(
             "flower_id": pa.Column(str),
             "measured_at": pa.Column(UTC_TIME),
             "source": pa.Column(str, pa.Check.isin([REAL, SYNTHETIC])),
-            **{m.name: pa.Column(float, pa.Check.in_range(*m.allowed)) for m in MEASUREMENTS},
+            **{m.name: m.column for m in MEASUREMENTS},
             "species": pa.Column(str, pa.Check.isin(SPECIES)),
         },
         strict=True,

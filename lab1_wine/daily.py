@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
+
+import pandas as pd
 
 from lab1_wine import features, generator, inference
 from lab1_wine.schema import (
@@ -17,12 +19,13 @@ from lab1_wine.schema import (
     MODEL,
     NUMERIC,
     PREDICTIONS,
+    SAMPLE,
     SNAPSHOT,
     SYNTHETIC,
     WINES,
 )
 from labstore import Store, StoreError, open_store, snapshot
-from labstore.ledger import back_fill
+from labstore.ledger import back_fill, done_dates
 
 
 def run_daily(store: Store, today: date) -> list[date]:
@@ -34,8 +37,10 @@ def run_daily(store: Store, today: date) -> list[date]:
     taster, drawer = inference.load(store), generator.load(store)
 
     def run_date(day: date) -> int:
-        wine = features.synthetic_wine(drawer, day)
-        store.insert(WINES, wine)
+        wine = _stored_wine(store, day)
+        if wine.empty:
+            wine = features.synthetic_wine(drawer, day)
+            store.insert(WINES, wine)
         store.insert(PREDICTIONS, inference.predict(taster, wine))
         return len(wine)
 
@@ -44,18 +49,26 @@ def run_daily(store: Store, today: date) -> list[date]:
     return done
 
 
+def _stored_wine(store: Store, day: date) -> pd.DataFrame:
+    """A wine from a run that failed later: kept, even if another generator is registered now."""
+    start = datetime.combine(day, time(), UTC)
+    wines = store.read(WINES, since=start, until=start + timedelta(days=1))
+    return wines[wines["wine_id"] == features.wine_id(day)]
+
+
 def snapshot_content(store: Store) -> dict[str, Any]:
-    """What the monitor shows, as plain JSON values: nothing in it depends on the clock."""
-    ledger = store.read(LEDGER)
-    done = ledger[ledger["status"] == "done"]
+    """What the monitor shows, as plain JSON values: no clock in it but the ledger's."""
+    done = done_dates(store, LEDGER)
     rows = inference.history(store)
     rows = rows[rows["source"] == SYNTHETIC]
     rows = rows.assign(date=rows["tasted_at"].dt.strftime("%Y-%m-%d"))
-    record = store.load_model(MODEL)
+    rows = rows.merge(done[["date", "model_version"]])  # a date that a newer model did again, once
+    record, drawer = store.load_model(MODEL), store.load_model(GENERATOR)
+    data = {record.metadata["data"], drawer.metadata["data"]}
     shown = ["date", *FEATURES, "quality", "predicted", "low", "high", "rounded", "model_version"]
     return {
         "lab": "wine",
-        "data": record.metadata["data"],
+        "data": "real" if data == {"real"} else SAMPLE,
         "through": done["date"].max(),
         "last_run": done["finished_at"].max().isoformat(),
         "dates": done["date"].tolist(),
@@ -65,7 +78,7 @@ def snapshot_content(store: Store) -> dict[str, Any]:
             "mse": record.metrics["mse"],
             "coverage_90": record.metrics["coverage_90"],
         },
-        "generator": store.load_model(GENERATOR).metadata["algorithm"],
+        "generator": drawer.metadata["algorithm"],
         "training": {
             name: [record.metadata["training_mean"][name], record.metadata["training_sd"][name]]
             for name in NUMERIC
@@ -76,8 +89,7 @@ def snapshot_content(store: Store) -> dict[str, Any]:
 
 if __name__ == "__main__":
     try:
-        print(
-            "done:", ", ".join(map(str, run_daily(open_store(), datetime.now(UTC).date()))) or "-"
-        )
+        done = run_daily(open_store(), datetime.now(UTC).date())
+        print("done:", ", ".join(map(str, done)) or "nothing, every date was done before")
     except StoreError as error:
         sys.exit(str(error))

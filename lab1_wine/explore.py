@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lab1_wine.schema import FEATURES, MEASUREMENTS, NUMERIC, QUALITIES, TYPES
+from lab1_wine.schema import DISTINCT, MEASUREMENTS, NUMERIC, QUALITIES, TYPES
 
 COLOURS = {"red": "#9b2335", "white": "#d9b44a"}
 TITLES = {m.name: m.label for m in MEASUREMENTS}
@@ -70,11 +70,10 @@ def quality_against_features(wines: pd.DataFrame) -> Figure:
 
 def duplicates(wines: pd.DataFrame) -> pd.DataFrame:
     """Rows, distinct rows, and how often the most repeated wine occurs, by type."""
-    columns = [*FEATURES, "quality"]
     rows = {}
     for wine_type in TYPES:
         of_type = wines[wines["wine_type"] == wine_type]
-        times = of_type.groupby(columns).size()
+        times = of_type.groupby(DISTINCT).size()
         rows[wine_type] = {
             "rows": len(of_type),
             "distinct": len(times),

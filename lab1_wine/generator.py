@@ -23,7 +23,7 @@ from scipy.stats import norm, rankdata
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.preprocessing import StandardScaler
 
-from lab1_wine.schema import FEATURES, GENERATOR, MEASUREMENTS, NUMERIC
+from lab1_wine.schema import DISTINCT, GENERATOR, MEASUREMENTS, NUMERIC
 from labstore import Damaged, ModelVersion, Store, StoreError
 
 FILE = "generator.json"
@@ -81,11 +81,13 @@ class Ctgan:
     @classmethod
     def fit(cls, wines: pd.DataFrame, seed: int = 0, epochs: int = 6) -> Ctgan:
         """Six epochs is the original's setting. Needs the extra `ctgan` (BUSL-1.1 licence)."""
+        import torch
         from ctgan import CTGAN
 
+        torch.manual_seed(seed)  # set_random_state leaves a GPU's generator alone
         network = CTGAN(epochs=epochs, batch_size=500, pac=10, enable_gpu=True)
         network.set_random_state(seed)
-        network.fit(wines[[*FEATURES, "quality"]], ["wine_type", "quality"])
+        network.fit(wines[DISTINCT], ["wine_type", "quality"])
         return cls(network)
 
     def sample(self, n: int, seed: int) -> pd.DataFrame:
@@ -138,10 +140,10 @@ def tidy(wines: pd.DataFrame) -> pd.DataFrame:
         wines[m.name] = wines[m.name].astype(float).clip(*m.seen).round(m.decimals)
     free = wines["free_sulfur_dioxide"]
     wines["total_sulfur_dioxide"] = wines["total_sulfur_dioxide"].where(
-        wines["total_sulfur_dioxide"] >= free, free.clip(lower=MEASUREMENTS[6].seen[0])
+        wines["total_sulfur_dioxide"] >= free, free
     )
     wines["quality"] = wines["quality"].astype(float).round().clip(3, 9).astype("int64")
-    return wines[[*FEATURES, "quality"]]
+    return wines[DISTINCT]
 
 
 def judge(
@@ -154,6 +156,8 @@ def judge(
       means over the numeric columns and their pairs, against `held_out`;
     - synthetic_mse: a random forest trained on drawn rows, tested on held-out measured ones;
     - near_copies: share of rows closer to a training row than 99 % of held-out rows are.
+
+    The rows must be distinct: a held-out copy of a training row would make every distance pass.
     """
     from sdmetrics.column_pairs import CorrelationSimilarity
     from sdmetrics.single_column import KSComplement
@@ -201,7 +205,10 @@ def near_copies(drawn: pd.DataFrame, train: pd.DataFrame, held_out: pd.DataFrame
         name: tree.query(scale.transform(_numbers(rows)))[0]
         for name, rows in (("drawn", drawn), ("held_out", held_out))
     }
-    return float((nearest["drawn"] < np.quantile(nearest["held_out"], 0.01)).mean())
+    limit = np.quantile(nearest["held_out"], 0.01)
+    if limit == 0:
+        raise ValueError("Held-out wines repeat training wines: de-duplicate them first.")
+    return float((nearest["drawn"] < limit).mean())
 
 
 def compare(
@@ -278,7 +285,7 @@ def _part(wine_type: str, wines: pd.DataFrame, total: int) -> dict[str, Any]:
 
 
 def _factor(correlation: np.ndarray) -> np.ndarray:
-    """The Cholesky factor of the nearest matrix that is a correlation matrix."""
+    """The Cholesky factor of a correlation matrix, made positive definite by raising eigenvalues."""
     correlation = np.clip(correlation, -0.995, 0.995)
     np.fill_diagonal(correlation, 1)
     values, vectors = np.linalg.eigh(correlation)

@@ -99,9 +99,8 @@ def problems(values: dict[str, Any]) -> list[str]:
                 f"{m.title} is missing: give a number{' of ' + m.unit if m.unit else ''}."
             )
         elif not low <= value <= high:
-            sentences.append(
-                f"{m.title} cannot be {value:g}: give a value from {low:g} to {high:g} {m.unit}."
-            )
+            allowed = f"{low:g} to {high:g} {m.unit}".strip()
+            sentences.append(f"{m.title} cannot be {value:g}: give a value from {allowed}.")
     if values.get("wine_type") not in TYPES:
         sentences.append(f"Choose the type of wine: {' or '.join(TYPES)}.")
     if not sentences and values["total_sulfur_dioxide"] < values["free_sulfur_dioxide"]:

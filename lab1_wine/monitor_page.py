@@ -15,6 +15,8 @@ from labstore import StoreError, page
 from labstore.freshness import freshness, freshness_html
 
 COLUMNS = ["date", *FEATURES, "quality", "predicted", "low", "high", "rounded", "model_version"]
+LIMITS = {m.name: m.allowed for m in MEASUREMENTS} | {"quality": (0, 10), "rounded": (-5, 15)}
+LIMITS |= {"predicted": (-5, 15), "low": (-10, 20), "high": (-10, 20)}
 
 
 def render(content: dict[str, Any], now: datetime | None = None) -> str:
@@ -23,9 +25,9 @@ def render(content: dict[str, Any], now: datetime | None = None) -> str:
     latest, model = rows.iloc[-1], content["model"]
     covered = rows["quality"].between(rows["low"], rows["high"])
     mse = float(((rows["predicted"] - rows["quality"]) ** 2).mean())
-    offline = (
-        [] if content["data"] == "real" else ["Offline sample: no figure here is about real wines."]
-    )
+    real = content["data"] == "real"
+    offline = [] if real else ["Offline sample: no figure here is about real wines."]
+    kind = "measured" if real else "offline-sample"
     return f"""<div class="monitor">
 {page.message(offline) if offline else ""}
 {freshness_html(freshness(content, now))}
@@ -36,9 +38,9 @@ def render(content: dict[str, Any], now: datetime | None = None) -> str:
 {page.picture(pictures.confusion(_confusion(rows), f"all days, n = {len(rows)}"), "confusion matrix")}
 </div>
 <p>Mean squared error {mse:.2f} over n = {len(rows)} days; {covered.mean():.0%} of the 90 % intervals hold
-the quality. On measured wines it had not seen, the model's error is {model["mse"]:.2f} and
+the quality. On {kind} wines it had not seen, the model's error is {model["mse"]:.2f} and
 {model["coverage_90"]:.0%} of its intervals hold. The daily wines are synthetic: drawn by a generator
-({escape(content["generator"])}) that was fitted to the measured ones.</p>
+({escape(content["generator"])}) that was fitted to {kind} ones.</p>
 {page.picture(pictures.error_over_time(rows), "error over time")}
 <h3>Do the incoming wines look like the training rows?</h3>
 {page.picture(pictures.drift(rows, content["training"]), "drift")}
@@ -51,17 +53,23 @@ Data: {escape(content["data"])}; the daily wines are synthetic.</small></p>
 
 def _rows(content: dict[str, Any]) -> pd.DataFrame:
     """The snapshot's rows, checked: they may come from an address that others can write."""
-    numbers = [*NUMERIC, "predicted", "low", "high"]
     try:
-        rows = pd.DataFrame(content["rows"])[COLUMNS].astype({name: float for name in numbers})
+        rows = pd.DataFrame(content["rows"])[COLUMNS].astype(dict.fromkeys(LIMITS, float))
         rows["date"] = pd.to_datetime(rows["date"], format="%Y-%m-%d").dt.strftime("%Y-%m-%d")
-        rows["quality"], rows["rounded"] = rows["quality"].astype(int), rows["rounded"].astype(int)
-        figures = [float(content["model"][name]) for name in ("mse", "coverage_90")]
-        figures += [float(content["training"][name][i]) for name in NUMERIC for i in (0, 1)]
-        words = [str(content[name]) for name in ("data", "generator")]
-        finite = np.isfinite([*figures, *rows[numbers].to_numpy().ravel()]).all()
-        whole = len(rows) and len(words) == 2 and finite and rows["wine_type"].isin(TYPES).all()
-    except (KeyError, IndexError, TypeError, ValueError):
+        model = content["model"]
+        figures = [model["mse"], model["coverage_90"]]
+        figures += [content["training"][name][i] for name in NUMERIC for i in (0, 1)]
+        words = [content["data"], content["generator"], model["algorithm"], model["version"]]
+        whole = (
+            len(rows)
+            and rows["date"].notna().all()
+            and rows["wine_type"].isin(TYPES).all()
+            and all(rows[name].between(*ends).all() for name, ends in LIMITS.items())
+            and all(isinstance(word, str) for word in words)
+            and all(isinstance(figure, float) and np.isfinite(figure) for figure in figures)
+        )
+        rows = rows.astype({"quality": int, "rounded": int})
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         whole = False
     if not whole:
         raise StoreError(

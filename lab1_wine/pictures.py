@@ -17,9 +17,10 @@ def models(table: pd.DataFrame) -> Figure:
     places = range(len(table))
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    left.barh(places, table["mse"], color="#8c6bb1")
+    half = (table["mse_high"] - table["mse_low"]).fillna(0) / 2
+    left.barh(places, table["mse"], xerr=half, color="#8c6bb1", ecolor="#54278f")
     left.set_yticks(places, table.index)
-    left.set_xlabel("mean squared error")
+    left.set_xlabel("mean squared error, 95 % interval")
     half = (table["high"] - table["low"]).fillna(0) / 2
     right.errorbar(table["difference"], places, xerr=half, fmt="o", capsize=3, color="#8c6bb1")
     right.axvline(0, color="grey", linewidth=0.8)

@@ -30,6 +30,11 @@ class Measurement:
     decimals: int
 
     @property
+    def column(self) -> pa.Column:
+        facts = {"unit": self.unit, "seen": self.seen}
+        return pa.Column(float, pa.Check.in_range(*self.allowed), title=self.title, metadata=facts)
+
+    @property
     def label(self) -> str:
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
@@ -55,6 +60,7 @@ MEASUREMENTS = [
 ]
 NUMERIC = [m.name for m in MEASUREMENTS]
 FEATURES = [*NUMERIC, "wine_type"]
+DISTINCT = [*FEATURES, "quality"]  # rows that agree in all of these are copies
 
 REAL, SAMPLE, SYNTHETIC = "uci", "offline sample", "synthetic"
 
@@ -69,7 +75,7 @@ WINES = FeatureGroup(
             "tasted_at": pa.Column(UTC_TIME),
             "source": pa.Column(str, pa.Check.isin([REAL, SAMPLE, SYNTHETIC])),
             "wine_type": pa.Column(str, pa.Check.isin(TYPES)),
-            **{m.name: pa.Column(float, pa.Check.in_range(*m.allowed)) for m in MEASUREMENTS},
+            **{m.name: m.column for m in MEASUREMENTS},
             "quality": pa.Column("int64", pa.Check.in_range(0, 10)),
         },
         strict=True,

@@ -46,15 +46,15 @@ def open_store(address: str | Path | None = None) -> Store:
       of the project;
     - "some/folder": that folder;
     - "drive:some/folder": that folder of My Drive, mounted first where Colab can;
-    - "hopsworks:PROJECT": a Hopsworks project.
+    - "hopsworks:PROJECT": reserved; it says that it is not built yet.
     """
     from labstore.files import FileStore
 
     address = str(address or default_address())
-    kind, _, rest = address.partition(":")
-    if kind == "drive":
+    kind, colon, rest = address.partition(":")
+    if colon and kind == "drive":
         return FileStore(_drive_folder(rest))
-    if kind == "hopsworks":
+    if colon and kind == "hopsworks":
         raise StoreError(
             "The Hopsworks store is not built yet. Use a folder, open_store('store'), "
             "or Google Drive, open_store('drive:labs')."

@@ -1,8 +1,7 @@
 """What every store promises, and what the labs hand to it.
 
 A lab declares its tables and its model once, in its `schema.py`, as `FeatureGroup` and `Model`;
-a store keeps their rows, files and versions. Two stores exist: a folder (`files.py`) and,
-as an adapter, Hopsworks.
+a store keeps their rows, files and versions. One store exists: a folder (`files.py`).
 """
 
 from __future__ import annotations
@@ -121,9 +120,12 @@ class FeatureGroup:
         if check == "column_in_schema":
             return f"column {value!r} is unknown (columns: {', '.join(self.columns)})"
         if check == "not_nullable":
-            return f"{column} has no value in row {case['index']}"
+            return (
+                f"{column} has no value in row {case['index']}: it must be {self.allowed(column)}"
+            )
         if check.startswith("dtype("):
-            return f"{column} is of type {value}, not {self.schema.columns[column].dtype}"
+            wanted = f"{self.schema.columns[column].dtype}, {self.allowed(column)}"
+            return f"{column} is {value}, where it must be of type {wanted}"
         return f"{column} = {value!r} in row {case['index']} is not {self.allowed(column)}"
 
     def allowed(self, column: str) -> str:
@@ -197,7 +199,10 @@ class Store(Protocol):
         """Register a folder as a new version; library versions and git commit are added."""
 
     def load_model(self, model: Model, version: str = "best") -> ModelVersion:
-        """A registered version: "best" by the model's metric, "latest", or an id. Verified."""
+        """A registered version: "best" by the model's metric, "latest", or an id. Verified.
+
+        A version whose metadata says that its data is "real" is better than any other.
+        """
 
 
 def check_name(name: str) -> str:

@@ -20,10 +20,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
 import platform
+import re
 import subprocess
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -111,14 +113,16 @@ class FileStore:
         """The manifests, newest first, that together hold the group's rows."""
         folder = self._group_folder(group)
         names = sorted((p.stem for p in _list(folder) if _is_commit(p)), reverse=True)
-        if as_of is not None:
-            names = [name for name in names if _time_of(name) <= as_of]
+        shown = [name for name in names if as_of is None or _time_of(name) <= as_of]
         live, replaced = [], set()
-        for name in names:
+        for name in shown:
             if name not in replaced and (manifest := self._manifest(folder / f"{name}.json")):
                 live.append(manifest)
                 replaced.update(manifest["replaces"])
-        self._add_unlisted_parents(folder, live, replaced)
+        # Commits after `as_of` are not shown, but they name what must be there before it.
+        newer = names[: len(names) - len(shown)]
+        later = [m for name in newer if (m := self._manifest(folder / f"{name}.json"))]
+        self._add_unlisted_parents(folder, live, later, replaced, as_of)
         for manifest in live:
             if manifest["schema"] != group.fingerprint:
                 raise StoreError(
@@ -127,12 +131,19 @@ class FileStore:
                 )
         return live
 
-    def _add_unlisted_parents(self, folder: Path, live: list[dict], replaced: set[str]) -> None:
+    def _add_unlisted_parents(
+        self,
+        folder: Path,
+        live: list[dict],
+        later: list[dict],
+        replaced: set[str],
+        as_of: datetime | None,
+    ) -> None:
         """A listing taken while others write can miss a file older than one it shows."""
-        known = {m["name"] for m in live}
-        for manifest in live:  # grows while it is walked
+        known = {m["name"] for m in live} | replaced
+        for manifest in itertools.chain(later, live):  # live grows while it is walked
             for parent in manifest["parents"]:
-                if parent in known or parent in replaced:
+                if parent in known or (as_of and _time_of(parent) > as_of):
                     continue
                 path = folder / f"{parent}.json"
                 found = self._manifest(path)
@@ -237,7 +248,14 @@ class FileStore:
             ]
             if not versions:
                 raise NotFound(f"No version of {model.name} has the metric {model.metric!r}.")
-            best = max(versions, key=lambda m: (sign * m["metrics"][model.metric], m["version"]))
+            best = max(  # a score on the offline sample is no match for one on real data
+                versions,
+                key=lambda m: (
+                    m["metadata"].get("data") == "real",
+                    sign * m["metrics"][model.metric],
+                    m["version"],
+                ),
+            )
             return ModelVersion(**self._open("models", model.name, best))
         chosen = self._pick("models", model.name, version)
         return ModelVersion(**self._open("models", model.name, chosen))
@@ -273,8 +291,8 @@ class FileStore:
             others = sorted(p.name for p in _list(self.root / kind) if p.is_dir())
             raise NotFound(
                 f"There is no {name!r} among the {kind} of the store {self.root} "
-                f"(there: {', '.join(others) or 'nothing yet'}). Run the notebook or make target "
-                "that saves it first, or open another store."
+                f"(there: {', '.join(others) or 'nothing yet'}). Run the lab's notebooks "
+                "in order on this store (make notebooks), or open another store."
             )
         return versions
 
@@ -318,16 +336,17 @@ class FileStore:
     def _copy(self, source: Path, target: Path) -> tuple[int, str]:
         """Copy a file piece by piece; its bytes and sha256."""
         size, sha256 = 0, hashlib.sha256()
-        try:
-            with source.open("rb") as reader, self._create(target) as writer:
-                while piece := reader.read(1 << 20):
-                    writer.write(piece)
-                    sha256.update(piece)
-                    size += len(piece)
-                writer.flush()
-                os.fsync(writer.fileno())
-        except OSError as error:
-            raise self._not_writable(target, error) from None
+        with source.open("rb") as reader:
+            try:
+                with self._create(target) as writer:
+                    while piece := reader.read(1 << 20):
+                        writer.write(piece)
+                        sha256.update(piece)
+                        size += len(piece)
+                    writer.flush()
+                    os.fsync(writer.fileno())
+            except OSError as error:
+                raise self._not_writable(target, error) from None
         return size, sha256.hexdigest()
 
     def _write(self, path: Path, data: bytes | memoryview) -> None:
@@ -415,8 +434,9 @@ def _verify(path: Path, facts: dict[str, Any]) -> None:
 
 def _damaged(path: Path, what: str) -> Damaged:
     return Damaged(
-        f"{path} {what}, but it was committed with another content. "
-        "Restore it from a backup, or use another version or store."
+        f"{path} {what}, but it was committed with another content. On Google Drive it may still be "
+        "on its way: wait a minute and try again. Else restore it from a backup, or, if it belongs to "
+        "a model's version, delete that version's folder and run the training notebook again."
     )
 
 
@@ -431,8 +451,7 @@ def _list(folder: Path) -> list[Path]:
 
 def _is_commit(path: Path) -> bool:
     """A manifest of rows or a version's folder; not Drive's copies such as 'name (1).json'."""
-    time, dash, rest = path.stem.partition("-")
-    return path.suffix in ("", ".json") and bool(dash) and len(rest) == 8 and len(time) == 22
+    return re.fullmatch(r"\d{8}T\d{12}Z-[0-9a-f]{8}(\.json)?", path.name) is not None
 
 
 def _commit_name(stamp: datetime) -> str:

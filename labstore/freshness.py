@@ -30,11 +30,12 @@ def freshness(content: dict[str, Any], now: datetime | None = None, days: int = 
         done = {date.fromisoformat(day) for day in content["dates"]}
         first, last_run = min(done), datetime.fromisoformat(content["last_run"])
         hours = (now - last_run).total_seconds() / 3600
-    except (KeyError, TypeError, ValueError) as error:
+        last = max(through, now.date() - timedelta(days=1))  # today's run may still come
+        recent = [last - timedelta(days=back) for back in range(days - 1, -1, -1)]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StoreError(
             f"The snapshot's dates are unreadable ({error}). Run the daily job again."
         ) from None
-    recent = [through - timedelta(days=back) for back in range(days - 1, -1, -1)]
     strip = [(day, day in done) for day in recent if day >= first]
     missing = sum(not there for _, there in strip)
     behind = (now.date() - through).days

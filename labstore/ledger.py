@@ -18,14 +18,15 @@ from labstore.contract import UTC_TIME, FeatureGroup, Store, StoreError
 
 
 def ledger_group(name: str) -> FeatureGroup:
-    """A ledger: one row per date, its newest status."""
+    """A ledger: a row per date and status, so that nothing can take a "done" back."""
     return FeatureGroup(
         name=name,
         version=1,
-        primary_key="date",
+        primary_key="entry",
         event_time="day",
         schema=pa.DataFrameSchema(
             {
+                "entry": pa.Column(str),
                 "date": pa.Column(str, pa.Check.str_matches(r"^\d{4}-\d{2}-\d{2}$")),
                 "day": pa.Column(UTC_TIME),
                 "status": pa.Column(str, pa.Check.isin(["pending", "failed", "done"])),
@@ -69,11 +70,16 @@ def back_fill(
 
 def missing_dates(store: Store, ledger: FeatureGroup, today: date) -> list[date]:
     """Dates up to today, from the ledger's first, that are not done; oldest first."""
-    entries = store.read(ledger)
-    first = min([date.fromisoformat(d) for d in entries["date"]] + [today])
-    done = set(entries.loc[entries["status"] == "done", "date"])
+    first = min([date.fromisoformat(d) for d in store.read(ledger)["date"]] + [today])
+    done = set(done_dates(store, ledger)["date"])
     days = [first + timedelta(days=n) for n in range((today - first).days + 1)]
     return [day for day in days if day.isoformat() not in done]
+
+
+def done_dates(store: Store, ledger: FeatureGroup) -> pd.DataFrame:
+    """The ledger's entries of success: one per date that is done, oldest first."""
+    entries = store.read(ledger)
+    return entries[entries["status"] == "done"].reset_index(drop=True)
 
 
 def _enter(
@@ -87,6 +93,7 @@ def _enter(
     seconds: float = 0.0,
 ) -> None:
     entries = pd.DataFrame({"date": [day.isoformat() for day in days]})
+    entries["entry"] = [f"{day.isoformat()} {status}" for day in days]
     entries["day"] = pd.Series([datetime.combine(d, time(), UTC) for d in days], dtype=UTC_TIME)
     entries["status"], entries["rows"] = status, rows
     entries["model_version"], entries["seconds"] = model_version, seconds

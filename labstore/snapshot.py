@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from labstore.contract import FilesVersion, NotFound, Store, StoreError
+from labstore.contract import Damaged, FilesVersion, NotFound, Store, StoreError
 
 FILE = "snapshot.json"
 MOST_BYTES = 20_000_000
@@ -24,11 +26,19 @@ def publish(store: Store, name: str, content: dict[str, Any]) -> FilesVersion | 
     try:
         if store.open_files(name).metadata["digest"] == digest:
             return None
-    except NotFound:
-        pass
+    except (NotFound, Damaged):
+        pass  # it is made from the store's rows: a damaged one is simply made again
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / FILE).write_text(json.dumps(content, indent=1), encoding="utf-8")
         return store.save_files(name, Path(folder), {"digest": digest})
+
+
+def current(name: str) -> dict[str, Any]:
+    """What a monitor shows: the snapshot at LABS_SNAPSHOT, else the newest in the default store."""
+    address = os.environ.get("LABS_SNAPSHOT")
+    from labstore import open_store
+
+    return fetch(address) if address else read(open_store(), name)
 
 
 def read(store: Store, name: str) -> dict[str, Any]:
@@ -48,7 +58,7 @@ def fetch(address: str | Path) -> dict[str, Any]:
         if len(text) > MOST_BYTES:
             raise StoreError(f"The snapshot at {address} is over {MOST_BYTES // 10**6} MB.")
         content = json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError, HTTPException) as error:
         raise StoreError(
             f"There is no readable snapshot at {address} ({error}). Run the daily job once, or "
             "give the page another file or https:// address in LABS_SNAPSHOT."

@@ -14,6 +14,7 @@ from lab1_iris import daily, inference, training
 from lab1_iris.schema import FLOWERS, LEDGER, PREDICTIONS, SNAPSHOT, SYNTHETIC
 from labstore import NotFound, NotWritable, StoreError, open_store, snapshot
 from labstore.freshness import freshness, freshness_html
+from labstore.ledger import done_dates, missing_dates
 
 
 def synthetic(store):
@@ -24,8 +25,8 @@ def synthetic(store):
 def test_the_first_run_does_its_own_date_only(iris_store):
     assert daily.run_daily(iris_store, FIRST) == [FIRST]
     assert len(synthetic(iris_store)) == len(iris_store.read(PREDICTIONS)) == 1
-    [entry] = iris_store.read(LEDGER).to_dict("records")
-    assert (entry["date"], entry["status"], entry["rows"]) == ("2026-01-01", "done", 1)
+    [entry] = done_dates(iris_store, LEDGER).to_dict("records")
+    assert (entry["date"], entry["rows"]) == ("2026-01-01", 1)
 
 
 def test_the_same_date_again_changes_no_file(iris_store):
@@ -69,13 +70,54 @@ def test_label_and_prediction_are_joined_by_id_not_by_place(iris_store):
     assert (history["species"] == flowers.loc[history["flower_id"]].to_numpy()).all()
 
 
+def test_a_date_done_again_by_a_newer_model_counts_once(iris_store):
+    """A run dies between prediction and "done", then a better model is registered."""
+    store = FailingStore(iris_store.root)
+    daily.run_daily(store, FIRST)
+    store.writes_left = 6  # pending, flower and prediction are written, "done" is not
+    with pytest.raises(NotWritable):
+        daily.run_daily(store, FIRST + timedelta(days=1))
+    store = open_store(iris_store.root)
+    flowers = training.load_training_rows(store)
+    comparison = training.compare(flowers, repeats=1, seed=3)
+    comparison.table.loc[comparison.best, "log_loss"] = 0.001
+    training.register(store, flowers, comparison)
+    daily.run_daily(store, FIRST + timedelta(days=1))
+    assert len(store.read(PREDICTIONS)) == 3
+    rows = snapshot.read(store, SNAPSHOT)["rows"]
+    assert [row["date"] for row in rows] == ["2026-01-01", "2026-01-02"]
+
+
+def test_a_late_run_that_fails_takes_no_done_date_back(iris_store, monkeypatch):
+    """Two runs overlap: while the later one works on a date, the other has it done."""
+
+    def the_other_run_is_faster(classifier, flower):
+        monkeypatch.undo()
+        daily.run_daily(open_store(iris_store.root), FIRST)
+        raise RuntimeError("made to fail")
+
+    monkeypatch.setattr(inference, "predict", the_other_run_is_faster)
+    with pytest.raises(RuntimeError):
+        daily.run_daily(iris_store, FIRST)
+    assert done_dates(iris_store, LEDGER)["date"].tolist() == ["2026-01-01"]
+    assert missing_dates(iris_store, LEDGER, FIRST) == []
+
+
+def test_a_damaged_snapshot_is_made_again(iris_store):
+    daily.run_daily(iris_store, FIRST)
+    path = iris_store.open_files(SNAPSHOT).path / "snapshot.json"
+    path.write_text("{}")
+    daily.run_daily(open_store(iris_store.root), FIRST)
+    assert snapshot.read(open_store(iris_store.root), SNAPSHOT)["through"] == "2026-01-01"
+
+
 def test_without_a_model_nothing_is_written(tmp_path):
     with pytest.raises(NotFound, match="iris_species"):
         daily.run_daily(open_store(tmp_path), FIRST)
     assert not list(tmp_path.rglob("*"))
 
 
-@pytest.mark.parametrize("failing_write", range(9))  # a run's writes, the last for the snapshot
+@pytest.mark.parametrize("failing_write", range(10))  # all writes of a run, two for the snapshot
 def test_a_failure_at_any_write_is_made_good_by_the_next_run(iris_store, failing_write):
     store = FailingStore(iris_store.root)
     daily.run_daily(store, FIRST)
@@ -98,9 +140,7 @@ def test_a_year_with_failures_and_skipped_days(trained_iris, tmp_path):
     assert failures > 40
     assert len(synthetic(store)) == 365
     assert len(store.read(PREDICTIONS)) == 365
-    ledger = store.read(LEDGER)
-    assert (ledger["status"] == "done").all()
-    assert ledger["date"].tolist() == [day.isoformat() for day in days]
+    assert done_dates(store, LEDGER)["date"].tolist() == [day.isoformat() for day in days]
     content = snapshot.read(store, SNAPSHOT)
     assert content["through"] == "2026-12-31" and len(content["rows"]) == 365
 
@@ -143,7 +183,10 @@ def test_freshness(through, missing, colour):
     found = freshness(content(through, missing), now)
     assert found.colour == colour
     assert f"Data through {through}" in found.sentence
-    assert sum(not there for _, there in found.days) == (1 if colour == "amber" and missing else 0)
+    yesterday = date(2026, 2, 9)  # today's run may still come
+    behind = max((yesterday - date.fromisoformat(through)).days, 0)
+    recent = [d for d in missing if d > "2026-01-11"]
+    assert sum(not there for _, there in found.days) == behind + len(recent)
     assert f'data-colour="{colour}"' in freshness_html(found)
 
 
@@ -152,7 +195,7 @@ def test_a_snapshot_is_published_once_per_content(iris_store):
     assert snapshot.publish(iris_store, SNAPSHOT, daily.snapshot_content(iris_store)) is None
 
 
-@pytest.mark.parametrize("text", ["", "no json", "[]", "{}", '"through"'])
+@pytest.mark.parametrize("text", ["", "no json", "[]", "{}", '"through"', "[" * 100_000])
 def test_an_unreadable_snapshot_is_a_sentence(tmp_path, text):
     (tmp_path / "snapshot.json").write_text(text)
     with pytest.raises(StoreError, match="snapshot"):

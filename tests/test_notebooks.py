@@ -99,14 +99,14 @@ def test_the_demo_runs_a_labs_notebooks_in_order(lab, tmp_path):
         "LABS_DATA": "",
     }
     run = subprocess.run(
-        [sys.executable, str(ROOT / "tools/demo.py"), lab],
+        [sys.executable, str(ROOT / "tools/demo.py"), lab, "--into", str(tmp_path / "demo")],
         env=os.environ | offline,
         capture_output=True,
         text=True,
         check=False,
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    results = json.loads((ROOT / "build/demo/results.json").read_text())
+    results = json.loads((tmp_path / "demo/results.json").read_text())
     assert set(results) == {lab}
     assert {"seconds", "data"} <= set(results[lab])
     assert lab in run.stdout

@@ -551,6 +551,31 @@ def test_a_damaged_manifest_that_a_later_one_names_is_noticed(root, number, dama
         assert damage in (DAMAGE["one byte short"], DAMAGE["last bit flipped"])
 
 
+def test_a_lost_manifest_is_missed_in_time_travel_too(tmp_path, monkeypatch):
+    """Twelve commits and several merges: whichever manifest goes, no moment shows fewer rows."""
+    monkeypatch.setattr("labstore.files.MERGE_AFTER", 4)
+    store = FileStore(tmp_path)
+    moments, expected = [], []
+    for number in range(12):
+        store.insert(FLOWERS, frame(flower(f"{number:02}", number)))
+        moments.append(datetime.now(UTC))
+        expected.append([f"{n:02}" for n in range(number + 1)])
+    manifests = sorted((tmp_path / "groups/flowers_v1").glob("*.json"))
+    assert len(manifests) > 12
+    noticed = 0
+    for manifest in manifests[:-1]:  # nothing names the last one yet
+        text = manifest.read_bytes()
+        manifest.unlink()
+        for moment, rows in zip(moments, expected, strict=True):
+            try:
+                assert ids(FileStore(tmp_path).read(FLOWERS, as_of=moment)) == rows
+            except Damaged as error:
+                assert manifest.name in str(error)
+                noticed += 1
+        manifest.write_bytes(text)
+    assert noticed > 12
+
+
 def test_each_bit_flipped_in_the_newest_manifest_is_noticed(root):
     """Noticed by an error, or without harm: rows do not go missing silently."""
     file = max((root / "groups/flowers_v1").glob("*.json"))

@@ -90,7 +90,11 @@ def test_without_a_network_everything_says_offline_sample(no_network, tmp_path, 
 def test_the_offline_sample_holds_no_real_row(sample, real_wines):
     assert len(sample) == 1000 and set(sample["source"]) == {SAMPLE}
     assert sample.merge(real_wines, on=NUMERIC).empty
-    assert generator.near_copies(sample, real_wines, real_wines.sample(500, random_state=0)) == 0
+    distinct = features.deduplicate(real_wines)
+    held_out = distinct.sample(1000, random_state=0)
+    train = distinct.drop(held_out.index)
+    assert generator.near_copies(sample, train, held_out) < 0.01
+    assert generator.near_copies(train.head(100), train, held_out) == 1
 
 
 def test_real_wines_are_preferred_to_the_sample_and_synthetic_ones_never_train(wine_store):
@@ -101,6 +105,24 @@ def test_real_wines_are_preferred_to_the_sample_and_synthetic_ones_never_train(w
     wine_store.insert(WINES, wine.assign(source=REAL, wine_id="a real one"))
     wines, data = training.load_training_rows(wine_store)
     assert data == "real" and wines["wine_id"].tolist() == ["a real one"]
+
+
+def test_an_offline_run_after_a_real_one_adds_nothing_and_wins_nothing(
+    no_network, tmp_path, sample
+):
+    store = open_store(tmp_path / "store")
+    store.insert(WINES, sample.head(200).assign(source=REAL))
+    assert len(features.run(store)) == 200
+    wines, data = training.load_training_rows(store)
+    real, _ = training.register(store, wines, data, trees=5)
+    offline, _ = training.register(store, wines, SAMPLE, trees=5)
+    assert real.metrics["mse"] == offline.metrics["mse"] and offline.version > real.version
+    assert store.load_model(MODEL).version == real.version
+
+
+def test_intervals_need_enough_wines_in_every_cell():
+    with pytest.raises(ValueError, match="too few"):
+        calibrate(np.arange(40.0), np.arange(40.0), np.arange(40.0))
 
 
 def test_the_feature_pipeline_run_twice_changes_nothing(no_network, tmp_path):
@@ -194,6 +216,7 @@ def test_every_model_is_scored_on_the_same_splits_and_differences_are_paired(sam
         table.loc["linear regression", "low"] < difference < table.loc["linear regression", "high"]
     )
     assert table.loc["decision tree", "ratio"] == 1
+    assert (table["mse_low"] < table["mse"]).all() and (table["mse"] < table["mse_high"]).all()
 
 
 def test_the_corrected_interval_is_wider_than_the_naive_one():
@@ -342,6 +365,8 @@ def test_copies_are_found_out(sample):
     nudged = train.head(100).assign(alcohol=lambda wines: wines["alcohol"] + 0.001)
     assert generator.near_copies(nudged, train, held_out) == 1.0
     assert generator.near_copies(held_out, train, held_out) == pytest.approx(0.01, abs=0.005)
+    with pytest.raises(ValueError, match="de-duplicate"):
+        generator.near_copies(train, train, train.head(300))
 
 
 def test_judging_tells_measured_rows_from_noise(sample):
@@ -361,7 +386,8 @@ def test_judging_tells_measured_rows_from_noise(sample):
 def test_ctgan_is_the_same_for_the_same_seed_and_is_stored_as_rows(sample, tmp_path, monkeypatch):
     pytest.importorskip("ctgan")
     monkeypatch.setattr(generator.Ctgan, "BANK", 300)
-    network = generator.Ctgan.fit(sample, seed=1, epochs=1)
+    network, again = (generator.Ctgan.fit(sample, seed=1, epochs=1) for _ in range(2))
+    pd.testing.assert_frame_equal(network.sample(5, seed=3), again.sample(5, seed=3))
     pd.testing.assert_frame_equal(network.sample(5, seed=3), network.sample(5, seed=3))
     record = _store_generator(tmp_path, network)
     assert [p.name for p in record.path.iterdir() if p.name != "manifest.json"] == [generator.FILE]
@@ -432,7 +458,7 @@ VALID = {m.name: sum(m.seen) / 2 for m in MEASUREMENTS} | {
         ({"alcohol": float("nan")}, "Alcohol is missing"),
         ({"alcohol": "12"}, "Alcohol is missing"),
         ({"alcohol": 99}, "Alcohol cannot be 99: give a value from 4 to 22 % vol"),
-        ({"ph": -1}, "pH cannot be -1"),
+        ({"ph": -1}, "pH cannot be -1: give a value from 2 to 5."),
         ({"wine_type": "rosé"}, "red or white"),
         ({"free_sulfur_dioxide": 80}, "Total sulfur dioxide includes the free part"),
     ],

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from datetime import timedelta
 
+import pandas as pd
 import pytest
 from _year import FIRST, FailingStore, simulate_year
 
-from lab1_wine import daily, inference
+from lab1_wine import daily, generator, inference
 from lab1_wine.schema import LEDGER, PREDICTIONS, SNAPSHOT, SYNTHETIC, WINES
 from labstore import NotWritable, open_store, snapshot
+from labstore.ledger import done_dates
 
 
 def synthetic(store):
@@ -51,13 +53,26 @@ def test_a_failure_is_made_good_by_the_next_run(wine_store, failing_write):
     assert snapshot.read(open_store(store.root), SNAPSHOT)["through"] == "2026-01-02"
 
 
+def test_a_wine_that_was_predicted_is_kept_when_another_generator_comes(wine_store, monkeypatch):
+    """A run dies between prediction and "done", then another generator is registered."""
+    store = FailingStore(wine_store.root)
+    daily.run_daily(store, FIRST)
+    store.writes_left = 6
+    with pytest.raises(NotWritable):
+        daily.run_daily(store, FIRST + timedelta(days=1))
+    before = synthetic(open_store(store.root))
+    monkeypatch.setattr(generator.Copula, "sample", lambda *_, **__: before.assign(alcohol=9.99))
+    daily.run_daily(open_store(store.root), FIRST + timedelta(days=1))
+    pd.testing.assert_frame_equal(synthetic(open_store(store.root)), before)
+
+
 def test_sixty_days_with_failures_and_skipped_days(trained_wine, tmp_path):
     """The whole year is benchmarks/wine.py's; the ledger is the Iris lab's, where the tests run it."""
     root = shutil.copytree(trained_wine, tmp_path / "store")
     assert simulate_year(daily.run_daily, root, days=60) > 5
     store = open_store(root)
     assert len(synthetic(store)) == len(store.read(PREDICTIONS)) == 60
-    assert (store.read(LEDGER)["status"] == "done").sum() == 60
+    assert len(done_dates(store, LEDGER)) == 60
 
 
 def test_the_command_line_reports_a_failure_in_a_sentence(tmp_path, monkeypatch):

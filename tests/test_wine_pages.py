@@ -108,6 +108,15 @@ def test_a_few_days_in_which_most_qualities_are_missing(content):
         lambda c: c.update(training={}),
         lambda c: c["training"].update(alcohol=[float("nan"), 1]),
         lambda c: c.pop("generator"),
+        lambda c: c["model"].pop("algorithm"),
+        lambda c: c["model"].update(version=3),
+        lambda c: c["model"].update(mse="0.4"),
+        lambda c: c["model"].update(mse=10**400),
+        lambda c: c["training"].update(alcohol=["a", "b"]),
+        lambda c: c.update(data=None),
+        lambda c: c["rows"][0].update(date=None),
+        lambda c: c["rows"][0].update(quality=10**30),
+        lambda c: c["rows"][0].update(quality=150),
     ],
 )
 def test_a_snapshot_that_is_not_one_is_refused_in_a_sentence(content, spoil):

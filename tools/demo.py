@@ -2,6 +2,7 @@
 
     python tools/demo.py            every lab
     python tools/demo.py iris       one lab
+    python tools/demo.py --into DIR somewhere else than build/demo
 
 Executed copies and the store stay in build/demo/<lab>, the table as build/demo/results.json.
 """
@@ -20,7 +21,6 @@ from typing import Any
 import papermill
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILD = ROOT / "build" / "demo"
 
 
 def iris_figures(store) -> dict[str, Any]:
@@ -69,12 +69,12 @@ LABS = {
 }
 
 
-def run(lab: str) -> dict[str, Any]:
+def run(lab: str, build: Path) -> dict[str, Any]:
     """Run a lab's notebooks; its figures and seconds. Raises what a notebook's cell raised."""
     from labstore import open_store
 
     folder, parameters, figures = LABS[lab]
-    home, started = BUILD / folder, time.perf_counter()
+    home, started = build / folder, time.perf_counter()
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     for notebook in sorted((ROOT / "notebooks" / folder).glob("*.ipynb")):
@@ -106,13 +106,15 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("labs", nargs="*", help=f"of {', '.join(LABS)}; all when none is named")
-    labs = parser.parse_args().labs or list(LABS)
+    parser.add_argument("--into", type=Path, default=ROOT / "build" / "demo", metavar="DIR")
+    arguments = parser.parse_args()
+    labs, build = arguments.labs or list(LABS), arguments.into.resolve()
     if unknown := [lab for lab in labs if lab not in LABS]:
         sys.exit(f"There is no lab {unknown[0]!r}. Choose from: {', '.join(LABS)}.")
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
-    results = {lab: run(lab) for lab in labs}
-    (BUILD / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    print(f"\n{table(results)}The executed notebooks are in {BUILD.relative_to(ROOT)}.")
+    results = {lab: run(lab, build) for lab in labs}
+    (build / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    print(f"\n{table(results)}The executed notebooks are in {build}.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The Iris page: four measurements in, a species with its probabilities and a drawn flower out.
 
-Runs locally (`make ui-iris`) and as a Hugging Face Space. The store is LABS_STORE.
+Runs locally (`make ui-iris`); the folder holds what a Hugging Face Space needs besides the
+packages lab1_iris and labstore. The store is LABS_STORE.
 """
 
 from __future__ import annotations
@@ -24,18 +25,19 @@ def build(store: Store) -> gr.Blocks:
         except StoreError as error:
             gr.HTML(page.message([f"No prediction can be made yet. {error}"]))
             return blocks
-        _layout(classifier)
+        blocks.load(*_layout(classifier))  # the page opens with an answer
         record = classifier.record
         gr.Markdown(
             f"Model: {record.metadata['algorithm']}, version {record.version}; cross-validated "
             f"accuracy {record.metrics['accuracy']:.1%} ({record.metrics['accuracy_low']:.1%} to "
-            f"{record.metrics['accuracy_high']:.1%}). Trained on 150 flowers measured in the 1930s: "
-            "any flower gets one of the three names."
+            f"{record.metrics['accuracy_high']:.1%}). Trained on {record.metadata['snapshot']['rows']} "
+            "flowers measured in the 1930s: any flower gets one of the three names."
         )
     return blocks
 
 
-def _layout(classifier: inference.Classifier) -> None:
+def _layout(classifier: inference.Classifier) -> tuple:
+    """Inputs, button and outputs; what the button does, with its inputs and outputs."""
     with gr.Row():
         with gr.Column():
             inputs = [
@@ -59,7 +61,7 @@ def _layout(classifier: inference.Classifier) -> None:
     for box in inputs:
         box.submit(answer, inputs, outputs)
     gr.Examples(EXAMPLES, inputs, outputs, answer, run_on_click=True, cache_examples=False)
-    gr.on(None, answer, inputs, outputs)  # once, when the page opens
+    return answer, inputs, outputs
 
 
 def predictor(classifier: inference.Classifier):

@@ -1,26 +1,22 @@
 """The Iris monitor: how the daily predictions turn out. It reads the published snapshot only.
 
-Runs locally (`make ui-iris-monitor`) and as a Hugging Face Space. The snapshot is the file or
-https:// address in LABS_SNAPSHOT, else the newest one in the store LABS_STORE.
+Runs locally (`make ui-iris-monitor`), and as a Hugging Face Space beside the lab's packages.
+The snapshot is the file or https:// address in LABS_SNAPSHOT, else the newest one in the store.
 """
 
 from __future__ import annotations
-
-import os
 
 import gradio as gr
 
 from lab1_iris import monitor_page
 from lab1_iris.schema import SNAPSHOT
-from labstore import StoreError, open_store, page, snapshot
+from labstore import StoreError, page, snapshot
 
 
 def content() -> str:
     """The monitor as HTML; a sentence where there is nothing to show yet."""
-    address = os.environ.get("LABS_SNAPSHOT")
     try:
-        found = snapshot.fetch(address) if address else snapshot.read(open_store(), SNAPSHOT)
-        return monitor_page.render(found)
+        return monitor_page.render(snapshot.current(SNAPSHOT))
     except StoreError as error:
         return page.message([f"There is nothing to show yet. {error}"])
 

@@ -1,9 +1,11 @@
 """The Wine page: eleven measurements and a colour in, a predicted quality with its interval out.
 
-Runs locally (`make ui-wine`) and as a Hugging Face Space. The store is LABS_STORE.
+Runs locally (`make ui-wine`), and as a Hugging Face Space beside the lab's packages. The store is LABS_STORE.
 """
 
 from __future__ import annotations
+
+import math
 
 import pandas as pd
 import streamlit as st
@@ -26,16 +28,10 @@ PRESETS = {
 }
 
 
-@st.cache_resource(show_spinner="Loading the model ...")
-def load(address: str, version: str) -> inference.Taster:
-    """One model in memory for all visitors; a newly registered version is a new entry."""
-    return inference.load(open_store(address), version)
-
-
-def current() -> inference.Taster:
-    """The best model of the store as it is now."""
-    address = default_address()
-    return load(address, open_store(address).load_model(inference.MODEL).version)
+@st.cache_resource(ttl="10min", max_entries=1, show_spinner="Loading the model ...")
+def load(address: str) -> inference.Taster:
+    """One model in memory for all visitors; a newly registered one is found within ten minutes."""
+    return inference.load(open_store(address))
 
 
 def choose() -> dict[str, object]:
@@ -52,7 +48,7 @@ def choose() -> dict[str, object]:
         chosen[m.name] = columns[place % 3].number_input(
             f"{m.label}, {m.seen[0]:g} to {m.seen[1]:g}",
             value=float(value),
-            step=10.0 ** -min(m.decimals, 3) * (10 if m.decimals > 1 else 1),
+            step=10.0 ** round(math.log10((m.seen[1] - m.seen[0]) / 100)),
             format=f"%.{m.decimals}f",
             help="The range is the one seen in the measured wines.",
             key=f"{m.name} {preset}",
@@ -63,11 +59,12 @@ def choose() -> dict[str, object]:
 def show(taster: inference.Taster, values: dict[str, object]) -> None:
     """The prediction for valid values, or what is wrong with them."""
     if problems := inference.problems(values):
-        for sentence in problems:
-            st.warning(sentence)
+        st.html(page.message(problems))
         return
     if unusual := inference.unusual(values):
-        st.warning("Outside what was measured, so this is a guess: " + "; ".join(unusual) + ".")
+        st.html(
+            page.message([f"Outside what was measured, so this is a guess: {'; '.join(unusual)}."])
+        )
     wine = pd.DataFrame([values])
     found = taster.quality(wine).iloc[0]
     left, right = st.columns([1, 2])
@@ -87,9 +84,9 @@ def main() -> None:
     st.title("How good is the wine?")
     st.write("Eleven laboratory values of a Vinho Verde, and what tasters would say of it.")
     try:
-        taster = current()
+        taster = load(default_address())
     except StoreError as error:
-        st.warning(f"No prediction can be made yet. {error}")
+        st.html(page.message([f"No prediction can be made yet. {error}"]))
         return
     record = taster.record
     if record.metadata["data"] != "real":
@@ -98,7 +95,8 @@ def main() -> None:
     st.caption(
         f"Model: {record.metadata['algorithm']}, version {record.version}. Mean squared error "
         f"{record.metrics['mse']:.3f}, within one point {record.metrics['within_one']:.0%}, measured on "
-        "wines it had not seen. Rare qualities (3, 4, 8, 9) are drawn towards the middle."
+        "wines it had not seen. Rare qualities (3, 4, 8, 9) are drawn towards the middle, and their "
+        "intervals miss more often."
     )
 
 
