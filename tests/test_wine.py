@@ -111,8 +111,8 @@ def test_an_offline_run_after_a_real_one_adds_nothing_and_wins_nothing(
     no_network, tmp_path, sample
 ):
     store = open_store(tmp_path / "store")
-    store.insert(WINES, sample.head(200).assign(source=REAL))
-    assert len(features.run(store)) == 200
+    store.insert(WINES, sample.head(600).assign(source=REAL))
+    assert len(features.run(store)) == 600
     wines, data = training.load_training_rows(store)
     real, _ = training.register(store, wines, data, trees=5)
     offline, _ = training.register(store, wines, SAMPLE, trees=5)
@@ -136,7 +136,9 @@ def test_the_feature_pipeline_run_twice_changes_nothing(no_network, tmp_path):
 def test_an_impossible_wine_is_refused_by_name(tmp_path, sample):
     with pytest.raises(InvalidRows, match=r"alcohol = 99\.0 .* from 4\.0 to 22\.0"):
         open_store(tmp_path).insert(WINES, sample.head(1).assign(alcohol=99.0))
-    with pytest.raises(InvalidRows, match="quality is of type float64"):
+    with pytest.raises(
+        InvalidRows, match="quality is float64, where it must be of type int64, from 0 to 10"
+    ):
         open_store(tmp_path).insert(WINES, sample.head(1).assign(quality=5.5))
 
 
