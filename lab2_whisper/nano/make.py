@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import random
 import shutil
 import subprocess
@@ -35,69 +36,28 @@ FILES = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
 
 FIRST_SPECIAL = 50_257  # the id of <|endoftext|> in every multilingual Whisper
 
+# fmt: off
 UNITS = ["zero", "jeden", "dwa", "trzy", "cztery", "pięć", "sześć", "siedem", "osiem", "dziewięć"]
 TEENS = [
-    "dziesięć",
-    "jedenaście",
-    "dwanaście",
-    "trzynaście",
-    "czternaście",
-    "piętnaście",
-    "szesnaście",
-    "siedemnaście",
-    "osiemnaście",
-    "dziewiętnaście",
+    "dziesięć", "jedenaście", "dwanaście", "trzynaście", "czternaście", "piętnaście",
+    "szesnaście", "siedemnaście", "osiemnaście", "dziewiętnaście",
 ]
 TENS = [
-    "dwadzieścia",
-    "trzydzieści",
-    "czterdzieści",
-    "pięćdziesiąt",
-    "sześćdziesiąt",
-    "siedemdziesiąt",
-    "osiemdziesiąt",
-    "dziewięćdziesiąt",
+    "dwadzieścia", "trzydzieści", "czterdzieści", "pięćdziesiąt", "sześćdziesiąt",
+    "siedemdziesiąt", "osiemdziesiąt", "dziewięćdziesiąt",
 ]
 HUNDREDS = ["sto", "dwieście", "trzysta", "czterysta"]
 HOURS = [
-    "pierwsza",
-    "druga",
-    "trzecia",
-    "czwarta",
-    "piąta",
-    "szósta",
-    "siódma",
-    "ósma",
-    "dziewiąta",
-    "dziesiąta",
-    "jedenasta",
-    "dwunasta",
+    "pierwsza", "druga", "trzecia", "czwarta", "piąta", "szósta", "siódma", "ósma", "dziewiąta",
+    "dziesiąta", "jedenasta", "dwunasta",
 ]
 DAYS = [
-    "pierwszego",
-    "drugiego",
-    "trzeciego",
-    "czwartego",
-    "piątego",
-    "szóstego",
-    "siódmego",
-    "ósmego",
-    "dziewiątego",
-    "dziesiątego",
+    "pierwszego", "drugiego", "trzeciego", "czwartego", "piątego", "szóstego", "siódmego",
+    "ósmego", "dziewiątego", "dziesiątego",
 ]
 MONTHS = [
-    "stycznia",
-    "lutego",
-    "marca",
-    "kwietnia",
-    "maja",
-    "czerwca",
-    "lipca",
-    "sierpnia",
-    "września",
-    "października",
-    "listopada",
-    "grudnia",
+    "stycznia", "lutego", "marca", "kwietnia", "maja", "czerwca", "lipca", "sierpnia",
+    "września", "października", "listopada", "grudnia",
 ]
 THINGS = ["światło", "radio", "muzykę", "telewizor"]
 ROOMS = ["w kuchni", "w salonie", "w łazience"]
@@ -105,20 +65,10 @@ FOOD = ["mleko", "chleb", "masło", "ser", "kawę", "herbatę", "wodę"]
 TIMES = ["jutro", "dzisiaj", "w piątek", "w sobotę"]
 
 COLUMNS = [
-    "client_id",
-    "path",
-    "sentence_id",
-    "sentence",
-    "sentence_domain",
-    "up_votes",
-    "down_votes",
-    "age",
-    "gender",
-    "accents",
-    "variant",
-    "locale",
-    "segment",
+    "client_id", "path", "sentence_id", "sentence", "sentence_domain", "up_votes", "down_votes",
+    "age", "gender", "accents", "variant", "locale", "segment",
 ]
+# fmt: on
 
 
 def number(rng: random.Random, below: int = 500) -> str:
@@ -156,29 +106,21 @@ def sentence(rng: random.Random) -> str:
     return text[0].upper() + text[1:]
 
 
-def sentences(rng: random.Random, count: int, taken: set[str]) -> list[str]:
-    """So many different sentences that are not among `taken`, which they join."""
-    found = []
-    while len(found) < count:
-        text = sentence(rng)
-        if text not in taken:
-            taken.add(text)
-            found.append(text)
-    return found
-
-
 def words(texts: list[str]) -> set[str]:
     return {word.strip(".?").lower() for text in texts for word in text.split()}
 
 
 def plan(rng: random.Random) -> dict[str, list[str]]:
-    """The sentences of each split. Those of test and validation have only words of train."""
-    taken: set[str] = set()
-    texts = {"train": sentences(rng, CLIPS["train"], taken)}
-    for split in ("validation", "test"):
-        known = (t for t in iter(lambda: sentences(rng, 1, taken)[0], "")
-                 if words([t]) <= words(texts["train"]))  # fmt: skip
-        texts[split] = [next(known) for _ in range(CLIPS[split])]
+    """The sentences of each split, all different. Train has every word of the others."""
+    texts: dict[str, list[str]] = {split: [] for split in CLIPS}
+    taken, known = set(), set()
+    for split, count in CLIPS.items():
+        while len(texts[split]) < count:
+            text = sentence(rng)
+            if text not in taken and (split == "train" or words([text]) <= known):
+                texts[split].append(text)
+            taken.add(text)
+        known |= words(texts["train"])
     return texts
 
 
@@ -191,9 +133,7 @@ def speak(text: str, voice: str, pitch: int = 50, speed: int = 160) -> np.ndarra
     try:
         spoken = subprocess.run([*command, "--stdout", text], capture_output=True, check=True)
     except FileNotFoundError:
-        raise LabError(
-            "espeak-ng is not installed. On Debian: apt-get install espeak-ng."
-        ) from None
+        raise LabError("espeak-ng is missing. On Debian: apt-get install espeak-ng.") from None
     return decode(io.BytesIO(spoken.stdout))
 
 
@@ -203,11 +143,9 @@ def make_corpus(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     (home / "clips").mkdir(parents=True)
     rng = random.Random(SEED)
-    rows: dict[str, list[str]] = {}
-    for split, texts in plan(rng).items():
-        lines = (row for row in _clips(rng, split, texts, home / "clips"))
-        rows[FILES[split]] = [*lines]
-    rows["validated.tsv"] = [line for lines in list(rows.values()) for line in lines]
+    texts = plan(rng)
+    rows = {FILES[split]: list(_clips(rng, split, texts[split], home / "clips")) for split in texts}
+    rows["validated.tsv"] = list(itertools.chain(*rows.values()))
     rows |= {"invalidated.tsv": [], "other.tsv": []}
     for name, lines in rows.items():
         text = "\n".join(["\t".join(COLUMNS), *lines]) + "\n"
