@@ -18,9 +18,8 @@ class Recipe:
     """How clips are kept: as Opus (16 kHz mono), or the bytes of the source untouched.
 
     The default is chosen from benchmarks/results/corpora.json: 32 kbit/s at complexity 0 moves
-    log-mel by 1.9 dB (1.1 on real voices). 24 kbit/s moves it further at complexity 0 and 5, and
-    at 10 it gets as close only in about ten times the time. A clip is still 50 times smaller than
-    a stored spectrogram.
+    log-mel by 1.9 dB (1.1 on real voices); 24 kbit/s moves it further at complexity 0 and 5, and
+    at 10 takes about ten times as long. A clip is still 50 times smaller than a spectrogram.
     """
 
     codec: Literal["opus", "source"] = "opus"
