@@ -20,6 +20,9 @@ iris: .venv/iris.done  ## the Iris lab alone, at demo size, into build/demo
 wine: .venv/wine.done  ## the Wine lab alone, at demo size, into build/demo
 	$(BIN)/python tools/demo.py wine
 
+whisper: .venv/whisper.done  ## the Whisper lab alone, on its nano corpus, into build/demo
+	$(BIN)/python tools/demo.py whisper
+
 ui-iris: .venv/iris.done $(if $(OWN),,build/demo/lab1_iris/store/models/iris_species)  ## the Iris page on http://localhost:7860
 	LABS_STORE="$(or $(OWN),build/demo/lab1_iris/store)" $(BIN)/python lab1_iris/app/app.py
 
@@ -68,6 +71,7 @@ build/demo/lab1_wine/store/models/wine_quality:
 
 .venv/iris.done: EXTRAS = iris,notebook
 .venv/wine.done: EXTRAS = wine,ctgan,notebook
+.venv/whisper.done: EXTRAS = whisper,notebook
 .venv/%.done: EXTRAS = $*
 .venv/%.done: pyproject.toml requirements.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...')"
@@ -75,4 +79,4 @@ build/demo/lab1_wine/store/models/wine_quality:
 	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint requirements.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
-.PHONY: help demo iris wine ui-iris ui-iris-monitor ui-wine ui-wine-monitor daily-iris daily-wine notebooks test lint bench address lock clean
+.PHONY: help demo iris wine whisper ui-iris ui-iris-monitor ui-wine ui-wine-monitor daily-iris daily-wine notebooks test lint bench address lock clean

@@ -94,7 +94,14 @@ for name in sys.argv[1:]:
 
 
 def test_the_top_level_keeps_its_names():
-    for name in ("notebooks", "lab1_iris", "requirements.txt", "README.md"):
+    for name in (
+        "notebooks",
+        "lab1_iris",
+        "lab1_wine",
+        "lab2_whisper",
+        "requirements.txt",
+        "README.md",
+    ):
         assert (ROOT / name).exists()
 
 

@@ -61,11 +61,21 @@ def wine_figures(store) -> dict[str, Any]:
     }
 
 
-# lab -> folder of its notebooks, parameters that make them small, figures to print
+def whisper_figures(store) -> dict[str, Any]:
+    corpus = store.open_files("nano_pl").metadata
+    return {
+        "clips": corpus["clips"],
+        "minutes": corpus["seconds"] / 60,
+        "dropped": sum(corpus["dropped"].values()),
+        "data": "nano",
+    }
+
+
 SMALL_WINE = {"TREES": 40, "SPLITS": 1, "SEARCH": False, "CTGAN_EPOCHS": [1]}
-LABS = {
+LABS = {  # lab -> folder of its notebooks, parameters that make them small, figures to print
     "iris": ("lab1_iris", {}, iris_figures),
     "wine": ("lab1_wine", SMALL_WINE, wine_figures),
+    "whisper": ("lab2_whisper", {}, whisper_figures),
 }
 
 

@@ -1,0 +1,1 @@
+"""The Whisper lab: any Polish speech to shards, a fine-tuned model, and a page that transcribes."""

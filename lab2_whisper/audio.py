@@ -1,0 +1,231 @@
+"""Sound: any container people have to 16 kHz mono float32; Opus; log-mel; a picture of a clip."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import av
+import numpy as np
+
+from lab2_whisper.schema import HOP, N_FFT, N_MELS, SAMPLE_RATE, WINDOW_SECONDS, LabError
+
+# Demuxers by their libav names. No playlist (hls, concat, dash): those open other files.
+FORMATS = "wav,w64,aiff,mp3,aac,mov,mp4,m4a,3gp,ogg,flac,matroska,webm,amr,asf,caf"
+BLOCK_SECONDS = 1
+
+
+class Undecodable(LabError):
+    """What was given is not audio that can be read."""
+
+
+class CutShort(Undecodable):
+    """The file declares more sound than it holds."""
+
+
+class TooLong(LabError):
+    """There is more sound than was allowed; the rest was not decoded."""
+
+
+def decode(media: bytes | BinaryIO, max_seconds: float = WINDOW_SECONDS) -> np.ndarray:
+    """A whole recording as 16 kHz mono float32, shape (samples,).
+
+    Raises Undecodable, CutShort, or TooLong for more than `max_seconds` of sound.
+    """
+    return np.concatenate(list(decode_blocks(media, max_seconds)))
+
+
+def decode_blocks(media: bytes | BinaryIO, max_seconds: float) -> Iterator[np.ndarray]:
+    """The same in blocks of about a second, so that hours of sound need no memory.
+
+    `media` is bytes or an open binary file: libav gets no path, so it can open no other file.
+    A damaged packet is left out. What was yielded before an exception is good sound.
+    """
+    count, limit = 0, round(max_seconds * SAMPLE_RATE)
+    try:
+        with _open(media) as container:
+            stream = _audio_stream(container)
+            declared = _declared_seconds(container, stream)
+            for block in _resampled(_frames(container, stream)):
+                yield block[: limit - count]
+                count += len(block)
+                if count > limit:
+                    raise TooLong(
+                        f"This is more than {max_seconds:g} s of sound, the limit here. "
+                        "Cut it into shorter recordings."
+                    )
+    except (av.error.FFmpegError, ValueError) as error:  # ValueError: the format changes midway
+        raise Undecodable(f"This is not audio that can be read ({_reason(error)}).") from None
+    _check_length(count / SAMPLE_RATE, declared)
+
+
+def measure(media: bytes | BinaryIO, max_seconds: float = WINDOW_SECONDS) -> float:
+    """Seconds of sound by its packets, of which only the first are decoded.
+
+    Several times faster than `decode`, and raises the same.
+    """
+    ticks = decoded = 0
+    try:
+        with _open(media) as container:
+            stream = _audio_stream(container)
+            declared = _declared_seconds(container, stream)
+            limit = (max_seconds + 0.1) / stream.time_base  # packets hold a little padding
+            for packet in container.demux(stream):
+                ticks += packet.duration or 0
+                if decoded < SAMPLE_RATE:
+                    decoded += sum(frame.samples for frame in _decoded(packet))
+                if ticks > limit:
+                    raise TooLong(f"This is more than {max_seconds:g} s of sound.")
+            seconds = float(ticks * stream.time_base)
+    except av.error.FFmpegError as error:
+        raise Undecodable(f"This is not audio that can be read ({_reason(error)}).") from None
+    _check_length(seconds if decoded else 0, declared)
+    return seconds
+
+
+def _open(media: bytes | BinaryIO):
+    file = io.BytesIO(media) if isinstance(media, bytes) else media
+    return av.open(file, options={"format_whitelist": FORMATS})
+
+
+def _audio_stream(container):
+    if not container.streams.audio:
+        raise Undecodable("This file has no sound in it.")
+    return container.streams.audio[0]
+
+
+def _declared_seconds(container, stream) -> float | None:
+    """The length that the file claims; None where it claims none (a browser's recording)."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    return container.duration / av.time_base if container.duration else None
+
+
+def _check_length(seconds: float, declared: float | None) -> None:
+    if not seconds:
+        raise Undecodable("There is no sound in this file that can be decoded.")
+    if declared and seconds < 0.9 * declared - 0.2:
+        raise CutShort(f"The file is cut short: {seconds:.1f} s of the {declared:.1f} s it claims.")
+
+
+def _frames(container, stream) -> Iterator[av.AudioFrame]:
+    for packet in container.demux(stream):
+        yield from _decoded(packet)
+
+
+def _decoded(packet) -> list[av.AudioFrame]:
+    try:
+        return packet.decode()
+    except av.error.InvalidDataError:
+        return []  # one damaged packet: the others may be whole
+
+
+def _resampled(frames: Iterator[av.AudioFrame]) -> Iterator[np.ndarray]:
+    """Blocks of 16 kHz mono. Frames are gathered first: resampling each alone costs more."""
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+    gathered = av.AudioFifo()
+    for frame in frames:
+        frame.pts = None  # gaps in time stamps are of no interest here
+        gathered.write(frame)
+        if gathered.samples >= BLOCK_SECONDS * frame.sample_rate:
+            yield from _arrays(resampler.resample(gathered.read()))
+    if gathered.samples:
+        yield from _arrays(resampler.resample(gathered.read()))
+        yield from _arrays(resampler.resample(None))
+
+
+def _arrays(frames: list[av.AudioFrame]) -> Iterator[np.ndarray]:
+    yield from (frame.to_ndarray()[0] for frame in frames)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def encode_opus(samples: np.ndarray, bitrate: int, complexity: int) -> bytes:
+    """16 kHz mono float32, shape (samples,), as an Ogg Opus file.
+
+    `bitrate` in bit/s, `complexity` from 0 (fast) to 10 (small). Packets of 60 ms, the longest
+    there are, since nothing here waits for the next one.
+    """
+    options = {"compression_level": str(complexity), "frame_duration": "60"}
+    return encode(samples, SAMPLE_RATE, bitrate, container="ogg", codec="libopus", options=options)
+
+
+def encode(
+    samples: np.ndarray,
+    rate: int,
+    bitrate: int,
+    *,
+    container: str,
+    codec: str,
+    options: dict[str, str] | None = None,
+) -> bytes:
+    """Mono float32 at `rate` samples a second as a file; libav's names of container and codec."""
+    buffer = io.BytesIO()
+    # bitexact: no random serial numbers or version tags, so the same sound gives the same bytes
+    exact = {"fflags": "+bitexact"}
+    with av.open(buffer, "w", format=container, container_options=exact) as output:
+        stream = output.add_stream(codec, rate=rate, layout="mono", options=options or {})
+        stream.bit_rate = bitrate
+        planar = np.ascontiguousarray(samples[None, :], dtype=np.float32)
+        frame = av.AudioFrame.from_ndarray(planar, format="fltp", layout="mono")
+        frame.sample_rate = rate
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def log_mel(samples, n_mels: int = N_MELS):
+    """Whisper's log-mel of a batch of equally long windows, on whatever device they are.
+
+    `samples`: float32 tensor, 16 kHz, shape (B, window), a whole number of 10 ms hops, at most
+    30 s. Returns float32, shape (B, n_mels, window / 160), equal to the first frames of what
+    Whisper's own extractor gives for the same sound padded to 30 s.
+    """
+    import torch  # not at the top: the processes that encode do without it
+
+    window = samples.shape[-1]
+    beyond = min(N_FFT, WINDOW_SECONDS * SAMPLE_RATE - window)  # the silence that follows in 30 s
+    samples = torch.nn.functional.pad(samples, (0, max(0, beyond)))
+    hann = torch.hann_window(N_FFT, device=samples.device)
+    spectrum = torch.stft(samples, N_FFT, HOP, window=hann, return_complex=True)
+    power = spectrum[..., : window // HOP].abs() ** 2
+    mel = torch.from_numpy(_mel_filters(n_mels)).to(samples.device) @ power
+    log = mel.clamp(min=1e-10).log10()
+    log = torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8)
+    return (log + 4) / 4
+
+
+@functools.cache
+def _mel_filters(n_mels: int) -> np.ndarray:
+    import librosa
+
+    return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=n_mels)
+
+
+def plot_clip(samples: np.ndarray, title: str = ""):
+    """A figure of a clip: its waveform above its log-mel. `samples`: 16 kHz mono, (samples,)."""
+    import librosa.display
+    import torch
+    from matplotlib.figure import Figure
+
+    whole = torch.from_numpy(samples[: len(samples) // HOP * HOP].copy())
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    wave, mel = figure.subplots(2, 1, sharex=True)
+    librosa.display.waveshow(samples, sr=SAMPLE_RATE, ax=wave)
+    wave.set(title=title, xlabel="", ylabel="amplitude")
+    librosa.display.specshow(
+        log_mel(whole[None])[0].numpy(),
+        sr=SAMPLE_RATE,
+        hop_length=HOP,
+        n_fft=N_FFT,
+        x_axis="time",
+        y_axis="mel",
+        fmax=SAMPLE_RATE / 2,
+        ax=mel,
+    )
+    mel.set(xlabel="seconds", ylabel="hertz (mel scale)")
+    return figure

@@ -1,0 +1,142 @@
+"""A stored corpus as training clips: decode, augment, log-mel, labels.
+
+    clips = TrainingClips(open_corpus(store, "nano_pl", "train"), tokenizer, Augment(), seed=0)
+    DataLoader(clips, batch_size=16, collate_fn=collate)
+
+How a clip is altered depends on (seed, epoch, index) alone: not on workers, order or restarts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import librosa
+import numpy as np
+import torch
+
+from lab2_whisper.audio import decode, log_mel
+from lab2_whisper.schema import HOP, N_MELS, SAMPLE_RATE, WINDOW_SECONDS
+
+IGNORED = -100  # a label that the loss passes over
+START = "<|startoftranscript|>"
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How much a clip may be altered each time it is heard; each range is drawn from evenly."""
+
+    speed: tuple[float, float] = (0.9, 1.1)  # at the same pitch
+    noise_db: tuple[float, float] = (15, 50)  # the voice above white noise
+    masks: int = 2  # SpecAugment: so many bands of time and of frequency are blanked
+    mask_seconds: float = 0.4  # at most, and at most a fifth of the clip
+    mask_mels: int = 12  # at most
+
+    def sound(self, samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """16 kHz mono float32, shape (samples,), at another speed and with noise."""
+        rate = rng.uniform(*self.speed)
+        rate = max(rate, len(samples) / (WINDOW_SECONDS * SAMPLE_RATE))  # must still fit
+        samples = librosa.effects.time_stretch(samples, rate=rate)
+        power = np.mean(samples**2) * 10 ** (-rng.uniform(*self.noise_db) / 10)
+        noise = rng.standard_normal(len(samples), dtype=np.float32) * np.float32(power**0.5)
+        return (samples + noise)[: WINDOW_SECONDS * SAMPLE_RATE]
+
+    def bands(self, frames: int, rng: np.random.Generator) -> list[tuple[str, int, int]]:
+        """SpecAugment's masks for a clip of so many frames: ("time" or "mel", start, stop)."""
+        widest = min(round(self.mask_seconds * SAMPLE_RATE / HOP), frames // 5)
+        found = []
+        for axis, length, width in [("time", frames, widest), ("mel", N_MELS, self.mask_mels)]:
+            for _ in range(self.masks):
+                size = int(rng.integers(0, width + 1))
+                start = int(rng.integers(0, length - size + 1))
+                found.append((axis, start, start + size))
+        return found
+
+
+class TrainingClips:
+    """A map-style dataset for torch's DataLoader and transformers' Trainer.
+
+    Item: {"samples": 16 kHz mono float32 (n,), "labels": token ids, "bands": SpecAugment's masks}.
+    `clips` are the rows of open_corpus() or mix(); `tokenizer` is a WhisperTokenizer with its
+    language and task set. Without `augment` the clips are as they were stored.
+    """
+
+    def __init__(
+        self, clips: datasets.Dataset, tokenizer, augment: Augment | None = None, seed: int = 0
+    ):
+        self.clips, self.tokenizer, self.augment, self.seed = clips, tokenizer, augment, seed
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # seen by living workers
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate's data loader at the start of each epoch."""
+        self._epoch[0] = epoch
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """The length of each clip, shape (clips,), without decoding any."""
+        return np.array(self.clips.select_columns("seconds")["seconds"], dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self.clips[int(index)]
+        samples, bands = decode(row["audio"], WINDOW_SECONDS + 1), []
+        if self.augment:
+            rng = np.random.default_rng((self.seed, int(self._epoch), int(index)))
+            samples = self.augment.sound(samples, rng)
+            bands = self.augment.bands(len(samples) // HOP, rng)
+        labels = label_ids(self.tokenizer, row["text"])
+        return {"samples": samples, "labels": labels, "bands": bands}
+
+
+def label_ids(tokenizer, text: str) -> list[int]:
+    """The ids that the decoder is to predict: language, task, text, end.
+
+    Without <|startoftranscript|>, which the model itself puts before them.
+    """
+    ids = tokenizer(text).input_ids
+    return ids[1:] if ids[0] == tokenizer.convert_tokens_to_ids(START) else ids
+
+
+def collate(
+    items: list[dict[str, Any]], window_seconds: float | None = None, n_mels: int = N_MELS
+) -> dict[str, torch.Tensor]:
+    """A batch of items: {"input_features": (B, n_mels, frames), "labels": (B, longest)}.
+
+    The window is as long as the longest clip, in whole seconds, unless `window_seconds` is given;
+    Whisper as it comes takes 30.
+    """
+    return to_features(collate_sound(items, window_seconds), n_mels)
+
+
+def collate_sound(
+    items: list[dict[str, Any]], window_seconds: float | None = None
+) -> dict[str, Any]:
+    """The same before log-mel, to be moved to a GPU and given to `to_features` there.
+
+    {"samples": (B, window), "labels": (B, longest), "bands": of each clip}.
+    """
+    longest = max(len(item["samples"]) for item in items)
+    seconds = window_seconds or min(WINDOW_SECONDS, -(-longest // SAMPLE_RATE))
+    samples = torch.zeros(len(items), round(seconds * SAMPLE_RATE))
+    most = max(len(item["labels"]) for item in items)
+    labels = torch.full((len(items), most), IGNORED)
+    for i, item in enumerate(items):
+        sound = torch.from_numpy(item["samples"][: samples.shape[1]])
+        samples[i, : len(sound)] = sound
+        labels[i, : len(item["labels"])] = torch.tensor(item["labels"])
+    return {"samples": samples, "labels": labels, "bands": [item["bands"] for item in items]}
+
+
+def to_features(batch: dict[str, Any], n_mels: int = N_MELS) -> dict[str, torch.Tensor]:
+    """Log-mel with SpecAugment's masks, on the device that the samples are on."""
+    features = log_mel(batch["samples"], n_mels)
+    for feature, bands in zip(features, batch["bands"], strict=True):
+        for axis, start, stop in bands:
+            if axis == "time":
+                feature[:, start:stop] = 0  # about the mean, as transformers does it
+            else:
+                feature[start * n_mels // N_MELS : stop * n_mels // N_MELS] = 0
+    return {"input_features": features, "labels": batch["labels"]}

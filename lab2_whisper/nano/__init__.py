@@ -1,0 +1,1 @@
+"""A small synthetic corpus and its tokenizer, so that everything runs without a network."""
