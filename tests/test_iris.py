@@ -156,7 +156,7 @@ def test_a_damaged_model_is_named_and_not_loaded(iris_store):
 
 
 def test_no_model_yet_says_what_to_do(tmp_path):
-    with pytest.raises(NotFound, match="Run the lab.s notebooks"):
+    with pytest.raises(NotFound, match="notebooks in order"):
         inference.load(open_store(tmp_path))
 
 
