@@ -117,6 +117,36 @@ def test_one_damaged_packet_does_not_lose_the_rest():
     assert len(decode(bytes(data))) / 16_000 == pytest.approx(4, abs=0.4)
 
 
+def id3v1(sound: bytes) -> bytes:
+    return sound + b"TAG" + "Zażółć gęślą".encode("cp1250").ljust(125, b"\0")
+
+
+def id3v2(sound: bytes) -> bytes:
+    text = b"\x03" + "Zażółć".encode("cp1250")  # 3 promises UTF-8
+    frame = b"TIT2" + len(text).to_bytes(4, "big") + b"\0\0" + text
+    return b"ID3\x04\0\0" + len(frame).to_bytes(4, "big") + frame + sound
+
+
+def riff_info(sound: bytes) -> bytes:
+    text = "Zażółć\0\0".encode("cp1250")
+    info = b"INFOINAM" + len(text).to_bytes(4, "little") + text
+    body = sound[8:] + b"LIST" + len(info).to_bytes(4, "little") + info
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+TAGGED = {
+    "ID3v1": id3v1(mp3(1)),
+    "ID3v2": id3v2(mp3(1)),
+    "RIFF INFO": riff_info(wav(tone(1))),
+}
+
+
+@pytest.mark.parametrize("name", TAGGED)
+def test_tags_that_are_not_utf_8_are_passed_over(name):
+    assert len(decode(TAGGED[name])) / 16_000 == pytest.approx(1, abs=0.1)
+    assert measure(TAGGED[name]) == pytest.approx(1, abs=0.1)
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.binary(max_size=200), st.integers(0, 3_000))
 def test_damage_anywhere_is_sound_or_a_sentence(junk, place):
