@@ -3,8 +3,10 @@
     build_corpus(store, source, "nano_pl")       source -> shards and one version that lists them
     open_corpus(store, "nano_pl", "train")       -> memory-mapped rows, schema.COLUMNS
 
-A shard is named after its content, so one that the store already has is never made again: after
-a kill the same call goes on where it was. One shard at a time lies in a temporary folder.
+A shard is named after what its source says of its clips (for files on disk also their size and
+time) and the recipe, so one that the store already has is never made again: after a kill the same
+call goes on where it was, and a recording that was mended is read anew. One shard at a time lies in a
+temporary folder.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from labstore import Damaged, FilesVersion, NotFound, Store
 from labstore.contract import check_name
 
 SHARD_MB = 200
-FINGERPRINT = 12  # characters that tell a shard's content, at the end of its name
+FINGERPRINT = 12  # characters that tell shards apart, at the end of its name
 BATCH = 16  # clips that a process gets at once, and rows of an Arrow batch
 ARROW = pa.schema([(name, getattr(pa, type_)()) for name, type_ in COLUMNS.items()])
 

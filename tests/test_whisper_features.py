@@ -204,6 +204,19 @@ def test_running_again_makes_nothing_new(store, speech):
     assert build(store, speech, shard_mb=0.05).version == first.version
 
 
+def test_mended_recordings_are_read_anew(store, tmp_path):
+    (tmp_path / "metadata.csv").write_text("file,text\na.wav,raz\nb.wav,dwa\n")
+    (tmp_path / "a.wav").write_bytes(wav(tone(1)))
+    first = build(store, own_recordings(tmp_path))
+    assert first.metadata["dropped"] == {"listed but absent": 1}
+    (tmp_path / "a.wav").write_bytes(wav(tone(2)))
+    (tmp_path / "b.wav").write_bytes(wav(tone(3)))
+    second = build(store, own_recordings(tmp_path))
+    assert second.metadata["dropped"] == {}
+    assert open_corpus(store, "corpus")["seconds"] == pytest.approx([2, 3], abs=0.1)
+    assert build(store, own_recordings(tmp_path)).version == second.version
+
+
 def test_another_recipe_is_another_version(store, speech):
     first = build(store, speech)
     second = build(store, speech, recipe=Recipe("source"))
