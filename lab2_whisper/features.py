@@ -5,8 +5,8 @@
 
 A shard is named after what its source says of its clips (for files on disk also their size and
 time) and the recipe, so one that the store already has is never made again: after a kill the same
-call goes on where it was, and a recording that was mended is read anew. One shard at a time lies in a
-temporary folder.
+call goes on where it was, and a recording that was mended is read anew. One shard at a time lies
+in a temporary folder.
 """
 
 from __future__ import annotations
