@@ -147,6 +147,8 @@ def hub(
     """A Parquet data set of the Hub; the last four parameters name its columns.
 
     A mirror of Common Voice: hub(NAME, config="pl", speaker="client_id", clip_id="path").
+    Where there is only a train split, splits are made by speaker if `speaker` names a column;
+    without one all clips stay train.
     """
     return HubDataset(dataset, config, revision, locale, audio, text, speaker, clip_id)
 
@@ -280,11 +282,13 @@ class HubDataset:
         for split, rows in self._splits().items():
             self._check_columns(rows.column_names)
             for i, row in enumerate(rows.select_columns(columns).to_iterable_dataset()):
-                name = str(row[self.clip_id]) if self.clip_id else f"{split}_{i}"
-                speaker = str(row[self.speaker]) if self.speaker else ""
+                name, speaker = (row[c] if c else None for c in (self.clip_id, self.speaker))
                 # the same file name may occur in two splits
-                clip_id = f"{split}/{PurePosixPath(name).stem}"
+                clip_id = f"{split}_{i}" if name is None else f"{split}/{name}"
+                speaker = "" if speaker is None else str(speaker)
                 clips.append(Clip(clip_id, row[self.text] or "", split, speaker, f"{split}:{i}"))
+        if self.speaker and {clip.split for clip in clips} == {"train"}:
+            clips = split_by_speaker(clips)
         return _without_repeats(clips, [])
 
     def read(self, clips: Iterable[Clip]) -> Iterator[tuple[Clip, bytes | Drop]]:
@@ -526,14 +530,16 @@ def _release_clip(row: dict[str, str], split: str) -> Clip:
 
 
 def _without_repeats(clips: list[Clip], drops: list[Drop]) -> tuple[list[Clip], list[Drop]]:
-    """Each clip once: a clip of test that is listed in train as well would be a leak."""
+    """Each clip once, in test rather than in train: in both it would be a leak."""
     seen: dict[str, Clip] = {}
     drops = list(drops)
     for clip in clips:
-        if clip.clip_id in seen:
-            drops.append(Drop(clip.clip_id, "listed twice", f"{clip.split}: {clip.key}"))
-        else:
-            seen[clip.clip_id] = clip
+        kept = seen.setdefault(clip.clip_id, clip)
+        if kept is clip:
+            continue
+        if SPLITS.index(clip.split) > SPLITS.index(kept.split):
+            seen[clip.clip_id], clip = clip, kept  # noqa: PLW2901
+        drops.append(Drop(clip.clip_id, "listed twice", f"{clip.split}: {clip.key}"))
     return list(seen.values()), drops
 
 

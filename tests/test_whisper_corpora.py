@@ -112,6 +112,13 @@ def test_bad_lines_are_counted(tmp_path, archive):
     assert list(read) == ["quoted"]
 
 
+def test_a_clip_of_train_and_test_stays_in_test(tmp_path):
+    tables = {"train": [line("a.mp3"), line("b.mp3")], "test": [line("a.mp3")], "dev": []}
+    clips, drops = common_voice(release(tmp_path, tables, {})).listing()
+    assert {clip.clip_id: clip.split for clip in clips} == {"a": "test", "b": "train"}
+    assert [(drop.clip_id, drop.detail) for drop in drops] == [("a", "train: a.mp3")]
+
+
 def test_quotes_stay_in_the_text(tmp_path):
     text = '"Tak", powiedział "on'
     home = release(tmp_path, {"train": [line("a.mp3", text)]}, {"a.mp3": CLIP})
@@ -399,9 +406,25 @@ def test_a_mirror_of_common_voice(mirror):
     source = corpora.hub("owner/cv15", config="pl", speaker="client_id", clip_id="path")
     drops, read = reasons(source)
     mirror.assert_called_with("owner/cv15", "pl", revision=None)
-    assert drops == {"test/b": "listed but absent"}
-    assert read == {"test/a": CLIP}
+    assert drops == {"test/b.mp3": "listed but absent"}
+    assert read == {"test/a.mp3": CLIP}
     assert source.listing()[0][0].speaker == "s1"
+
+
+def test_a_mirror_that_has_only_train(mirror):
+    rows = [{"path": f"{i}/a.mp3" if i else None, "who": i % 5, "sentence": "Raz",
+             "audio": {"bytes": CLIP}} for i in range(20)]  # fmt: skip
+    train = datasets.Dataset.from_list(rows)
+    mirror.return_value = datasets.DatasetDict(train=train)
+    source = corpora.hub("owner/x", speaker="who", clip_id="path")
+    clips, drops = source.listing()
+    assert not drops
+    assert [clip.clip_id for clip in clips[:2]] == ["train_0", "train/1/a.mp3"]
+    speakers = {s: {c.speaker for c in clips if c.split == s} for s in corpora.SPLITS}
+    assert all(speakers.values())
+    assert sum(map(len, speakers.values())) == 5  # nobody in two
+    assert all(sound == CLIP for _, sound in source.read(clips))
+    assert {c.split for c in corpora.hub("owner/x").listing()[0]} == {"train"}
 
 
 def test_fleurs_comes_from_its_parquet_branch(mirror):
