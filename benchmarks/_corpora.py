@@ -189,7 +189,10 @@ def losses(clips: list[bytes]) -> list[dict[str, float]]:
 
 
 def real_clips(count: int) -> list[bytes]:
-    """Spoken digits of real people strung to about 5 s; none where LABS_DATA is not set."""
+    """Spoken digits of real people, telephone band (8 kHz), strung to about 5 s.
+
+    None where LABS_DATA is not set.
+    """
     files = sorted(Path(os.environ.get("LABS_DATA", "-"), "speech", "digits").glob("*.wav"))
     picked = random.Random(0).sample(files, min(len(files), 10 * count))
     strings = [picked[i : i + 10] for i in range(0, len(picked), 10)]
