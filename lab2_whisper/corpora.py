@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
 import tarfile
 import zlib
@@ -29,17 +30,22 @@ RELEASE_SPLITS = {"train.tsv": "train", "dev.tsv": "validation", "test.tsv": "te
 UNSPLIT = "validated.tsv"  # read where a release has no splits
 RELEASE_COLUMNS = ("client_id", "path", "sentence")  # in every release since 11
 MAX_BYTES = 32 << 20  # of one clip; 30 s of 48 kHz stereo WAV are 6 MB
+MAX_LINE = 1 << 20  # bytes of a table's line, many times the longest sentence
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What a source says of a clip, and `key`, by which the source finds its sound."""
+    """What a source says of a clip, and `key`, by which the source finds its sound.
+
+    `stamp` tells size and time of a file that may be changed between two runs, or "absent".
+    """
 
     clip_id: str
     text: str
     split: str  # one of SPLITS, "" before it is decided
     speaker: str
     key: str
+    stamp: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,8 @@ def hub(
     """A Parquet data set of the Hub; the last four parameters name its columns.
 
     A mirror of Common Voice: hub(NAME, config="pl", speaker="client_id", clip_id="path").
+    Where there is only a train split, splits are made by speaker if `speaker` names a column;
+    without one all clips stay train.
     """
     return HubDataset(dataset, config, revision, locale, audio, text, speaker, clip_id)
 
@@ -180,9 +188,10 @@ class ReleaseFolder:
         tables = {}
         for name in [*RELEASE_SPLITS, UNSPLIT]:
             if (self.folder / name).is_file():
-                with (self.folder / name).open("rb") as lines:
-                    tables[name] = _release_table(lines, str(self.folder / name))
-        return _release_clips(tables, str(self.folder))
+                with (self.folder / name).open("rb") as file:
+                    tables[name] = _release_table(_lines(file), str(self.folder / name))
+        clips, drops = _release_clips(tables, str(self.folder))
+        return _stamped(clips, self.folder / "clips"), drops
 
     def read(self, clips: Iterable[Clip]) -> Iterator[tuple[Clip, bytes | Drop]]:
         for clip in clips:
@@ -237,13 +246,14 @@ class ReleaseArchive:
 
     def _lines(self, file: BinaryIO) -> Iterator[bytes]:
         with self._undamaged():
-            yield from file
+            yield from _lines(file)
 
     @contextmanager
     def _undamaged(self) -> Iterator[None]:
         try:
             yield
-        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
+            # ValueError: extended headers that hold no number where one must be
             raise LabError(
                 f"{self.path} is damaged or not a whole tar.gz ({error}). Download it again."
             ) from None
@@ -272,11 +282,13 @@ class HubDataset:
         for split, rows in self._splits().items():
             self._check_columns(rows.column_names)
             for i, row in enumerate(rows.select_columns(columns).to_iterable_dataset()):
-                name = str(row[self.clip_id]) if self.clip_id else f"{split}_{i}"
-                speaker = str(row[self.speaker]) if self.speaker else ""
+                name, speaker = (row[c] if c else None for c in (self.clip_id, self.speaker))
                 # the same file name may occur in two splits
-                clip_id = f"{split}/{PurePosixPath(name).stem}"
+                clip_id = f"{split}_{i}" if name is None else f"{split}/{name}"
+                speaker = "" if speaker is None else str(speaker)
                 clips.append(Clip(clip_id, row[self.text] or "", split, speaker, f"{split}:{i}"))
+        if self.speaker and {clip.split for clip in clips} == {"train"}:
+            clips = split_by_speaker(clips)
         return _without_repeats(clips, [])
 
     def read(self, clips: Iterable[Clip]) -> Iterator[tuple[Clip, bytes | Drop]]:
@@ -336,26 +348,37 @@ class OwnRecordings:
 
     def listing(self) -> tuple[list[Clip], list[Drop]]:
         clips, drops = [], []
-        for number, row in enumerate(self._rows(), 2):
+        for number, row in self._rows():
             file, text = (row["file"] or "").strip(), row["text"] or ""
             if None in row or not file:  # more fields than the header has, or too few
                 drops.append(Drop(f"{self.table.name}:{number}", "malformed line"))
                 continue
-            split = {"dev": "validation"}.get(row.get("split") or "", row.get("split") or "")
+            split, speaker = ((row.get(name) or "").strip() for name in ("split", "speaker"))
+            split = {"dev": "validation"}.get(split, split)
             if split not in ("", *SPLITS):
                 raise LabError(
                     f"{self.table}, line {number}: split {split!r} is none of {', '.join(SPLITS)}."
                 )
-            clips.append(Clip(file, text, split, row.get("speaker") or "", file))
-        if any(not clip.split for clip in clips):
-            clips = split_by_speaker(clips)
-        return _without_repeats(clips, drops)
+            clips.append(Clip(file, text, split, speaker, file))
+        clips, drops = _without_repeats(self._with_splits(clips), drops)
+        return _stamped(clips, self.folder), drops
 
     def read(self, clips: Iterable[Clip]) -> Iterator[tuple[Clip, bytes | Drop]]:
         for clip in clips:
             yield clip, _read_inside(self.folder, clip)
 
-    def _rows(self) -> list[dict[str, str]]:
+    def _with_splits(self, clips: list[Clip]) -> list[Clip]:
+        without = [clip for clip in clips if not clip.split]
+        if without and len(without) < len(clips):  # a guess here could leak test into train
+            raise LabError(
+                f"{self.table} gives some clips a split, but {without[0].clip_id} and "
+                f"{len(without) - 1} others none. Fill in the column for all clips "
+                f"({', '.join(SPLITS)}), or leave it out and it is made by speaker."
+            )
+        return split_by_speaker(clips) if without else clips
+
+    def _rows(self) -> list[tuple[int, dict[str, str]]]:
+        """The rows of the CSV, each with the number of its last line."""
         example = "file,text,speaker\nania_01.wav,Dzień dobry,ania"
         try:
             text = self.table.read_text(encoding="utf-8-sig")
@@ -367,14 +390,24 @@ class OwnRecordings:
             ) from None
         header = text.partition("\n")[0]
         delimiter = max(",;\t", key=header.count)  # a Polish Excel writes semicolons
-        reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
-        missing = [c for c in ("file", "text") if c not in (reader.fieldnames or [])]
+        # newline="": a cell may hold line breaks; strict: a stray quote would swallow rows
+        lines = io.StringIO(text, newline="")
+        reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
+        try:
+            header = reader.fieldnames or []
+            rows = [(reader.line_num, row) for row in reader]
+        except csv.Error as error:
+            raise LabError(
+                f"{self.table}, line {reader.reader.line_num}: {error}. Is a quote not closed? A cell "
+                'with quotes in it is written "so ""quoted"" text".'
+            ) from None
+        missing = [column for column in ("file", "text") if column not in header]
         if missing:
             raise LabError(
-                f"{self.table} has no column {missing[0]!r} (columns: "
-                f"{', '.join(reader.fieldnames or []) or 'none'}). It should begin like:\n{example}"
+                f"{self.table} has no column {missing[0]!r} (columns: {_listed(header)}). It "
+                f"should begin like:\n{example}"
             )
-        return list(reader)
+        return rows
 
 
 # -------------------------------------------------------------------------------- the parts
@@ -427,19 +460,35 @@ def _no_locale(path: Path, locale: str, there: set[str]) -> LabError:
     )
 
 
-def _release_table(lines: Iterable[bytes], where: str) -> tuple[list[dict[str, str]], list[Drop]]:
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; one longer than MAX_LINE comes in pieces, so that it fills no memory."""
+    yield from iter(lambda: file.readline(MAX_LINE), b"")
+
+
+def _starts(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The first piece of each line."""
+    ended = True
+    for piece in pieces:
+        if ended:
+            yield piece
+        ended = piece.endswith(b"\n")
+
+
+def _release_table(pieces: Iterable[bytes], where: str) -> tuple[list[dict[str, str]], list[Drop]]:
     """The rows of a TSV, and its malformed lines. Quotes mean nothing in it, tabs everything."""
     rows, drops, header = [], [], None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_starts(pieces), 1):
         # a byte that is not UTF-8 becomes U+FFFD, which no alphabet holds
         fields = line.decode("utf-8-sig" if number == 1 else "utf-8", "replace")
         fields = fields.rstrip("\r\n").split("\t")
         if header is None:
             header = _checked_header(fields, where)
-        elif len(fields) == len(header):
+        elif len(fields) == len(header) and len(line) < MAX_LINE:
             rows.append(dict(zip(header, fields, strict=True)))
         elif fields != [""]:
             detail = f"{len(fields)} fields, the header has {len(header)}"
+            if len(line) >= MAX_LINE:
+                detail = f"longer than {MAX_LINE} bytes"
             drops.append(Drop(f"{PurePosixPath(where).name}:{number}", "malformed line", detail))
     return rows, drops
 
@@ -448,10 +497,15 @@ def _checked_header(header: list[str], where: str) -> list[str]:
     for column in RELEASE_COLUMNS:
         if column not in header:
             raise LabError(
-                f"{where} has no column {column!r} (columns: {', '.join(header)}), which every "
+                f"{where} has no column {column!r} (columns: {_listed(header)}), which every "
                 "Common Voice release since 11 has. Other data: own_recordings() reads a CSV."
             )
     return header
+
+
+def _listed(header: list[str]) -> str:
+    """A header for an error: no more of it than one can read, whatever the file is."""
+    return ", ".join(header)[:300] or "none"
 
 
 def _release_clips(tables: dict, where: str) -> tuple[list[Clip], list[Drop]]:
@@ -476,15 +530,30 @@ def _release_clip(row: dict[str, str], split: str) -> Clip:
 
 
 def _without_repeats(clips: list[Clip], drops: list[Drop]) -> tuple[list[Clip], list[Drop]]:
-    """Each clip once: a clip of test that is listed in train as well would be a leak."""
+    """Each clip once, in test rather than in train: in both it would be a leak."""
     seen: dict[str, Clip] = {}
     drops = list(drops)
     for clip in clips:
-        if clip.clip_id in seen:
-            drops.append(Drop(clip.clip_id, "listed twice", f"{clip.split}: {clip.key}"))
-        else:
-            seen[clip.clip_id] = clip
+        kept = seen.setdefault(clip.clip_id, clip)
+        if kept is clip:
+            continue
+        if SPLITS.index(clip.split) > SPLITS.index(kept.split):
+            seen[clip.clip_id], clip = clip, kept  # noqa: PLW2901
+        drops.append(Drop(clip.clip_id, "listed twice", f"{clip.split}: {clip.key}"))
     return list(seen.values()), drops
+
+
+def _stamped(clips: list[Clip], folder: Path) -> list[Clip]:
+    """Clips that a person may mend between two runs, so that a mended one is not taken for old."""
+    return [replace(clip, stamp=_stamp(folder / clip.key)) for clip in clips]
+
+
+def _stamp(path: Path) -> str:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # ValueError: a name with a zero byte in it
+        return "absent"
+    return f"{found.st_size} bytes, {found.st_mtime_ns}"
 
 
 def _read_inside(folder: Path, clip: Clip) -> bytes | Drop:

@@ -3,8 +3,10 @@
     build_corpus(store, source, "nano_pl")       source -> shards and one version that lists them
     open_corpus(store, "nano_pl", "train")       -> memory-mapped rows, schema.COLUMNS
 
-A shard is named after its content, so one that the store already has is never made again: after
-a kill the same call goes on where it was. One shard at a time lies in a temporary folder.
+A shard is named after what its source says of its clips (for files on disk also their size and
+time) and the recipe, so one that the store already has is never made again: after a kill the same
+call goes on where it was, and a recording that was mended is read anew. One shard at a time lies
+in a temporary folder.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ from labstore import Damaged, FilesVersion, NotFound, Store
 from labstore.contract import check_name
 
 SHARD_MB = 200
-FINGERPRINT = 12  # characters that tell a shard's content, at the end of its name
+FINGERPRINT = 12  # characters that tell shards apart, at the end of its name
 BATCH = 16  # clips that a process gets at once, and rows of an Arrow batch
 ARROW = pa.schema([(name, getattr(pa, type_)()) for name, type_ in COLUMNS.items()])
 
@@ -143,9 +145,10 @@ def finish_corpus(store: Store, plan: Plan, shards: list[FilesVersion]) -> Files
             return latest
     except (NotFound, Damaged):
         pass
+    # read before the folder is made: a shard that cannot be read is no full disk
+    lines = [(shard.path / "dropped.tsv").read_text(encoding="utf-8") for shard in shards]
+    text = _drop_lines(plan.drops) + "".join(lines)
     with _temporary_folder() as folder:
-        lines = (shard.path / "dropped.tsv" for shard in shards)
-        text = _drop_lines(plan.drops) + "".join(p.read_text(encoding="utf-8") for p in lines)
         (folder / "dropped.tsv").write_text("clip_id\treason\tdetail\n" + text, encoding="utf-8")
         return store.save_files(plan.corpus, folder, metadata)
 
@@ -158,7 +161,7 @@ def _clips_per_shard(source: Source, clips: list[Clip], recipe: Recipe, shard_mb
 
 
 def _fingerprint(source: Source, recipe: Recipe, clips: Iterable[Clip]) -> str:
-    content = [source.name, source.locale, asdict(recipe), [astuple(clip) for clip in clips]]
+    content = [source.name, source.locale, recipe.settings(), [astuple(clip) for clip in clips]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:FINGERPRINT]
 
 
@@ -195,7 +198,7 @@ def _save_shard(
 
 def _origin(plan: Plan) -> dict[str, Any]:
     source = plan.source
-    return {"source": source.name, "locale": source.locale, "recipe": asdict(plan.recipe)}
+    return {"source": source.name, "locale": source.locale, "recipe": plan.recipe.settings()}
 
 
 def _drop_lines(drops: Iterable[Drop]) -> str:
@@ -217,8 +220,14 @@ def _temporary_folder() -> Iterator[Path]:
         ) from None
 
 
+@dataclass(frozen=True)
+class _Pool:
+    executor: Executor
+    processes: int
+
+
 @contextmanager
-def _workers(processes: int | None) -> Iterator[Executor | None]:
+def _workers(processes: int | None) -> Iterator[_Pool | None]:
     """A pool of processes, or None for one. Spawned: a fork next to torch's threads can hang."""
     processes = processes or os.cpu_count() or 1
     if processes == 1:
@@ -227,7 +236,7 @@ def _workers(processes: int | None) -> Iterator[Executor | None]:
     spawn = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(processes, mp_context=spawn) as pool:
-            yield pool
+            yield _Pool(pool, processes)
     except BrokenProcessPool:
         raise LabError(
             "A worker process died, of memory or of a clip. Run this again: finished shards are "
@@ -235,16 +244,16 @@ def _workers(processes: int | None) -> Iterator[Executor | None]:
         ) from None
 
 
-def _prepared(plan: Plan, sounds: Iterable, workers: Executor | None) -> Iterator[list]:
-    """`prepare` of each batch, in order, with few batches in memory at a time."""
+def _prepared(plan: Plan, sounds: Iterable, workers: _Pool | None) -> Iterator[list]:
+    """`prepare` of each batch, in order, with two batches a process in memory at a time."""
     batches = iter(lambda: list(itertools.islice(sounds, BATCH)), [])
     if workers is None:
         yield from (prepare(batch, plan.recipe) for batch in batches)
         return
     pending = deque()
     for batch in batches:
-        pending.append(workers.submit(prepare, batch, plan.recipe))
-        if len(pending) > 4 * (os.cpu_count() or 1):
+        pending.append(workers.executor.submit(prepare, batch, plan.recipe))
+        if len(pending) >= 2 * workers.processes:
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
@@ -305,9 +314,20 @@ def _shard_file(store: Store, name: str, version: str, copy_to: str | Path | Non
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(store.open_files(name, version).path / "clips.arrow", unfinished)
+        _copy(store.open_files(name, version).path / "clips.arrow", unfinished)
         unfinished.replace(target)
     return target
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        target.unlink(missing_ok=True)  # part of a file would fill the disk further
+        raise LabError(
+            f"{source.parent.name} could not be copied to {target.parent} "
+            f"({error.strerror or error}). Free some space or give another `copy_to`."
+        ) from None
 
 
 def _rows_of(corpus: datasets.Dataset, split: str) -> np.ndarray:

@@ -40,8 +40,14 @@ def plan_shards(archive: str, corpus: str, locale: str) -> Plan:
 
 @app.function(image=image, volumes={DATA: volume}, cpu=CORES, timeout=2 * 3600, retries=2)
 def make_shard(plan: Plan, shard: Shard, store: str, processes: int = CORES) -> FilesVersion:
-    """One shard, with the function that one machine uses for all of them."""
-    return build_shard(open_store(store), plan, shard, processes)
+    """One shard. Clips are prepared and saved by the functions that build_corpus uses.
+
+    Where build_corpus reads an archive once, here each container reads it up to its own clips.
+    """
+    made = build_shard(open_store(store), plan, shard, processes)
+    if not modal.is_local():
+        volume.commit()  # before `finish` hears of it
+    return made
 
 
 @app.function(image=image, volumes={DATA: volume}, timeout=3600)

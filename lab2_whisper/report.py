@@ -66,4 +66,5 @@ def describe(corpus: datasets.Dataset) -> CorpusReport:
 
 
 def _bare(text: str) -> str:
-    return "".join(c for c in text.lower() if c.isalnum() or c == " ").strip()
+    kept = "".join(c for c in text.lower() if c.isalnum() or c == " ")
+    return " ".join(kept.split())  # a dash leaves two spaces

@@ -49,3 +49,16 @@ LETTERS = {  # lower case; q, v and x occur in Polish names. Other locales: any 
 
 class LabError(Exception):
     """Something that a person has to mend; the message says what, and what to do next."""
+
+
+def whisper_language(locale: str) -> str:
+    """The language that Whisper's tokenizer is told for a locale: "zh" for "zh-CN"."""
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES
+
+    language = locale.partition("-")[0]
+    if language not in LANGUAGES:
+        raise LabError(
+            f"Whisper does not know the language of the locale {locale!r}. It knows "
+            f"{', '.join(sorted(LANGUAGES))}: choose the nearest for the tokenizer."
+        )
+    return language

@@ -117,6 +117,70 @@ def test_one_damaged_packet_does_not_lose_the_rest():
     assert len(decode(bytes(data))) / 16_000 == pytest.approx(4, abs=0.4)
 
 
+def without_facts(sound: bytes) -> bytes:
+    """An MP3 without its first frame, which tells the length."""
+    return sound[sound.index(b"\xff\xfb", 100) :]
+
+
+@pytest.mark.parametrize("function", [decode, measure])
+def test_a_guessed_length_cuts_nothing_short(function):
+    """Silence at 32 kbit/s after noise at 256: libav guesses from the first frames."""
+    loud = np.random.default_rng(0).standard_normal(48_000).astype(np.float32) * 0.3
+    parts = [audio.encode(part, 48_000, rate, container="mp3", codec="libmp3lame")
+             for part, rate in [(tone(1, 48_000), 32_000), (loud, 256_000)]]  # fmt: skip
+    sound = b"".join(without_facts(part[part.index(b"\xff\xfb") :]) for part in parts)
+    assert b"Xing" not in sound and b"Info" not in sound
+    result = function(sound)
+    assert (result if function is measure else len(result) / 16_000) == pytest.approx(2, abs=0.2)
+    assert audio._mp3_tells_length(mp3(1))
+    assert audio._mp3_tells_length(id3v2(mp3(1)))
+    assert not audio._mp3_tells_length(io.BytesIO(sound))
+
+
+def test_one_corrupt_frame_header_loses_one_frame():
+    data = bytearray(mp3(4))
+    place = data.index(b"\xff\xfb", 8_000)
+    data[place + 2] ^= 0b0000_0100  # another sample rate
+    data[place + 3] ^= 0b1100_0000  # mono to stereo
+    assert len(decode(bytes(data))) / 16_000 == pytest.approx(4, abs=0.2)
+
+
+def test_sound_that_changes_midway_is_refused():
+    other = audio.encode(tone(2, 32_000), 32_000, 64_000, container="mp3", codec="libmp3lame")
+    with pytest.raises(Undecodable, match="format changes midway"):
+        decode(without_facts(mp3(2)) + without_facts(other))
+
+
+def id3v1(sound: bytes) -> bytes:
+    return sound + b"TAG" + "Zażółć gęślą".encode("cp1250").ljust(125, b"\0")
+
+
+def id3v2(sound: bytes) -> bytes:
+    text = b"\x03" + "Zażółć".encode("cp1250")  # 3 promises UTF-8
+    frame = b"TIT2" + len(text).to_bytes(4, "big") + b"\0\0" + text
+    return b"ID3\x04\0\0" + len(frame).to_bytes(4, "big") + frame + sound
+
+
+def riff_info(sound: bytes) -> bytes:
+    text = "Zażółć\0\0".encode("cp1250")
+    info = b"INFOINAM" + len(text).to_bytes(4, "little") + text
+    body = sound[8:] + b"LIST" + len(info).to_bytes(4, "little") + info
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+TAGGED = {
+    "ID3v1": id3v1(mp3(1)),
+    "ID3v2": id3v2(mp3(1)),
+    "RIFF INFO": riff_info(wav(tone(1))),
+}
+
+
+@pytest.mark.parametrize("name", TAGGED)
+def test_tags_that_are_not_utf_8_are_passed_over(name):
+    assert len(decode(TAGGED[name])) / 16_000 == pytest.approx(1, abs=0.1)
+    assert measure(TAGGED[name]) == pytest.approx(1, abs=0.1)
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.binary(max_size=200), st.integers(0, 3_000))
 def test_damage_anywhere_is_sound_or_a_sentence(junk, place):

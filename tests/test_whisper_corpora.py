@@ -6,6 +6,7 @@ import os
 import sys
 import tarfile
 import types
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -18,6 +19,7 @@ from whisper_speech import line, mp3, release, tone, wav
 
 from lab2_whisper import corpora
 from lab2_whisper.corpora import Drop, common_voice, data_collective, own_recordings
+from lab2_whisper.prepare import normalise
 from lab2_whisper.schema import DROPPED, LabError
 
 CLIP = mp3(0.3)
@@ -68,7 +70,8 @@ def test_an_archive_gives_the_same_clips_whatever_its_order(small, tmp_path, fir
     archive = common_voice(pack(small, tmp_path / "cv.tar.gz", first))
     clips, drops = archive.listing()
     assert not drops
-    assert sorted(clips, key=str) == sorted(common_voice(small).listing()[0], key=str)
+    unpacked = [replace(clip, stamp="") for clip in common_voice(small).listing()[0]]
+    assert sorted(clips, key=str) == sorted(unpacked, key=str)
     assert [clip for clip, _ in archive.read(clips)] == clips
     assert all(sound == CLIP for _, sound in archive.read(clips))
     assert [c.clip_id for c, _ in archive.read(clips[2:])] == [c.clip_id for c in clips[2:]]
@@ -107,6 +110,13 @@ def test_bad_lines_are_counted(tmp_path, archive):
     expected |= {"train.tsv:8": "malformed line", "train.tsv:11": "malformed line"}
     assert drops == expected | {"quoted": "listed twice"}
     assert list(read) == ["quoted"]
+
+
+def test_a_clip_of_train_and_test_stays_in_test(tmp_path):
+    tables = {"train": [line("a.mp3"), line("b.mp3")], "test": [line("a.mp3")], "dev": []}
+    clips, drops = common_voice(release(tmp_path, tables, {})).listing()
+    assert {clip.clip_id: clip.split for clip in clips} == {"a": "test", "b": "train"}
+    assert [(drop.clip_id, drop.detail) for drop in drops] == [("a", "train: a.mp3")]
 
 
 def test_quotes_stay_in_the_text(tmp_path):
@@ -153,6 +163,42 @@ def test_a_truncated_archive(small, tmp_path):
     archive.write_bytes(b"<html>404</html>")
     with pytest.raises(LabError, match="damaged or not a whole"):
         common_voice(archive).listing()
+
+
+@pytest.mark.parametrize("headers", [
+    {"GNU.sparse.map": "a,b"}, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"},
+    {"GNU.sparse.size": "x", "GNU.sparse.major": "0", "GNU.sparse.minor": "1"},
+])  # fmt: skip
+def test_a_hostile_archive_is_a_sentence(tmp_path, headers):
+    archive = tmp_path / "evil.tar.gz"
+    with tarfile.open(archive, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("cv/pl/train.tsv")
+        member.pax_headers, member.size = headers, 2_000
+        tar.addfile(member, io.BytesIO(b"x" * 2_000))
+    with pytest.raises(LabError, match="damaged or not a whole"):
+        common_voice(archive).listing()
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_a_line_without_an_end_fills_no_memory(small, tmp_path, monkeypatch, archive):
+    monkeypatch.setattr(corpora, "MAX_LINE", 1_000)
+    table = small / "pl" / "train.tsv"
+    head, first, second = table.read_text(encoding="utf-8").splitlines()
+    long = line("long.mp3", "x" * 5_000)
+    # the last piece of this one alone would be a row
+    tricky = "x" * 1_000 + line("tricky.mp3")
+    table.write_text("\n".join([head, first, long, tricky, second]) + "\n", encoding="utf-8")
+    clips, drops = common_voice(pack(small, tmp_path / "x.tgz") if archive else small).listing()
+    assert [clip.clip_id for clip in clips if clip.split == "train"] == ["a", "b"]
+    assert [drop.clip_id for drop in drops] == ["train.tsv:3", "train.tsv:4"]
+    assert drops[0].detail == "longer than 1000 bytes"
+
+
+def test_a_header_without_an_end_is_cut_in_the_error(small):
+    (small / "pl" / "train.tsv").write_bytes(b"client_id\t" + b"x" * 3_000_000)
+    with pytest.raises(LabError, match="no column 'path'") as error:
+        common_voice(small).listing()
+    assert len(str(error.value)) < 1_000
 
 
 def test_a_missing_column_is_named(tmp_path):
@@ -224,6 +270,13 @@ def test_own_recordings(tmp_path):
         (b"", "no column 'file'"),
         (b"file,text,split\na.wav,b,dni\n", "line 2: split 'dni' is none of train"),
         ("file,text\na.wav,żółć\n".encode("cp1250"), "UTF-8"),
+        (b'file,text\na.wav,"raz\nb.wav,dwa\n', "metadata.csv, line 3: .*Is a quote not closed"),
+        (b'file,text\na.wav,"raz" dwa\nb.wav,c\n', "metadata.csv, line 2: .*Is a quote"),
+        (b"file,text\na.wav," + b"x" * 200_000, "metadata.csv, line 2: field larger"),
+        (
+            b"file,text,split\na.wav,b,test\nb.wav,b,\n",
+            "some clips a split, but b.wav .*by speaker",
+        ),
     ],
 )
 def test_a_bad_table_is_explained(tmp_path, table, sentence):
@@ -231,6 +284,25 @@ def test_a_bad_table_is_explained(tmp_path, table, sentence):
         (tmp_path / "metadata.csv").write_bytes(table)
     with pytest.raises(LabError, match=sentence):
         own_recordings(tmp_path).listing()
+
+
+def test_cells_with_line_breaks(tmp_path):
+    text = 'file,text,speaker\na.wav,"jeden\r\ndwa", ania \nb.wav,a\u2028b\x85c\x0bd,ania\n,x,\n'
+    (tmp_path / "metadata.csv").write_bytes(text.encode())
+    clips, drops = own_recordings(tmp_path).listing()
+    assert [normalise(clip.text) for clip in clips] == ["jeden dwa", "a b c d"]
+    assert {clip.speaker for clip in clips} == {"ania"}
+    assert [drop.clip_id for drop in drops] == ["metadata.csv:5"]  # the line in an editor
+
+
+def test_a_stamp_tells_that_a_file_was_mended(tmp_path):
+    (tmp_path / "metadata.csv").write_text("file,text\na.wav,raz\nb.wav,dwa\nx\0.wav,trzy\n")
+    (tmp_path / "a.wav").write_bytes(CLIP)
+    first, absent, never = own_recordings(tmp_path).listing()[0]
+    assert first.stamp.startswith(f"{len(CLIP)} bytes")
+    assert absent.stamp == never.stamp == "absent"
+    os.utime(tmp_path / "a.wav", ns=(1, 1))
+    assert own_recordings(tmp_path).listing()[0][0].stamp != first.stamp
 
 
 def test_bad_rows_of_a_table_are_counted(tmp_path):
@@ -334,9 +406,25 @@ def test_a_mirror_of_common_voice(mirror):
     source = corpora.hub("owner/cv15", config="pl", speaker="client_id", clip_id="path")
     drops, read = reasons(source)
     mirror.assert_called_with("owner/cv15", "pl", revision=None)
-    assert drops == {"test/b": "listed but absent"}
-    assert read == {"test/a": CLIP}
+    assert drops == {"test/b.mp3": "listed but absent"}
+    assert read == {"test/a.mp3": CLIP}
     assert source.listing()[0][0].speaker == "s1"
+
+
+def test_a_mirror_that_has_only_train(mirror):
+    rows = [{"path": f"{i}/a.mp3" if i else None, "who": i % 5, "sentence": "Raz",
+             "audio": {"bytes": CLIP}} for i in range(20)]  # fmt: skip
+    train = datasets.Dataset.from_list(rows)
+    mirror.return_value = datasets.DatasetDict(train=train)
+    source = corpora.hub("owner/x", speaker="who", clip_id="path")
+    clips, drops = source.listing()
+    assert not drops
+    assert [clip.clip_id for clip in clips[:2]] == ["train_0", "train/1/a.mp3"]
+    speakers = {s: {c.speaker for c in clips if c.split == s} for s in corpora.SPLITS}
+    assert all(speakers.values())
+    assert sum(map(len, speakers.values())) == 5  # nobody in two
+    assert all(sound == CLIP for _, sound in source.read(clips))
+    assert {c.split for c in corpora.hub("owner/x").listing()[0]} == {"train"}
 
 
 def test_fleurs_comes_from_its_parquet_branch(mirror):

@@ -1,12 +1,14 @@
 """Reading back: labels, windows, augmentation that depends on (seed, epoch, index) alone."""
 
+import datasets
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 from transformers import WhisperTokenizer
+from whisper_speech import mp3
 
-from lab2_whisper.audio import log_mel
+from lab2_whisper.audio import CutShort, decode, log_mel
 from lab2_whisper.corpora import nano
 from lab2_whisper.dataset import (
     Augment,
@@ -109,6 +111,21 @@ def test_augmented_clips_stay_within_limits(train, tokenizer):
     for frames in (1, 20, 3000):
         for axis, start, stop in augment.bands(frames, rng):
             assert 0 <= start <= stop <= (frames if axis == "time" else 80)
+
+
+def test_damage_that_was_not_seen_ends_no_epoch(tmp_path, tokenizer):
+    """Source bytes with a break in the middle: what can be decoded is heard."""
+    broken = bytearray(mp3(4))
+    broken[len(broken) // 2 :] = bytes(len(broken) - len(broken) // 2)
+    with pytest.raises(CutShort):
+        decode(bytes(broken))
+    rows = [{"audio": sound, "text": "Raz", "seconds": 4.0} for sound in
+            (bytes(broken), b"", b"text" * 99, mp3(33, 16_000), mp3(1))]  # fmt: skip
+    clips = TrainingClips(datasets.Dataset.from_list(rows), tokenizer)
+    lengths = [len(clips[i]["samples"]) / 16_000 for i in range(len(rows))]
+    assert lengths == pytest.approx([2, 1, 1, 31, 1], abs=0.2)
+    clips.augment = Augment()
+    assert len(list(DataLoader(clips, 2, collate_fn=collate))) == 3
 
 
 def test_memory_stays_flat(train, tokenizer):

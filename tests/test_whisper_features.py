@@ -9,6 +9,7 @@ import sys
 import time
 import unicodedata
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -204,11 +205,40 @@ def test_running_again_makes_nothing_new(store, speech):
     assert build(store, speech, shard_mb=0.05).version == first.version
 
 
+def test_mended_recordings_are_read_anew(store, tmp_path):
+    (tmp_path / "metadata.csv").write_text("file,text\na.wav,raz\nb.wav,dwa\n")
+    (tmp_path / "a.wav").write_bytes(wav(tone(1)))
+    first = build(store, own_recordings(tmp_path))
+    assert first.metadata["dropped"] == {"listed but absent": 1}
+    (tmp_path / "a.wav").write_bytes(wav(tone(2)))
+    (tmp_path / "b.wav").write_bytes(wav(tone(3)))
+    second = build(store, own_recordings(tmp_path))
+    assert second.metadata["dropped"] == {}
+    assert open_corpus(store, "corpus")["seconds"] == pytest.approx([2, 3], abs=0.1)
+    assert build(store, own_recordings(tmp_path)).version == second.version
+
+
 def test_another_recipe_is_another_version(store, speech):
     first = build(store, speech)
     second = build(store, speech, recipe=Recipe("source"))
     assert second.version != first.version
     assert len(open_corpus(store, "corpus", version=first.version)) == 40
+
+
+def test_source_bytes_know_no_bitrate(store, speech):
+    first = build(store, speech, recipe=Recipe("source"))
+    assert build(store, speech, recipe=Recipe("source", 24_000, 5)).version == first.version
+    assert "bitrate" not in first.metadata["recipe"]
+
+
+def test_few_batches_wait_for_the_processes(speech):
+    """Two for each process, however many cores there are."""
+    submitted, results = [], mock.Mock()
+    executor = mock.Mock(submit=lambda *_: submitted.append(1) or results)
+    plan = features.plan_corpus(speech, "corpus")
+    sounds = iter(range(20 * features.BATCH))
+    next(features._prepared(plan, sounds, features._Pool(executor, 3)))
+    assert len(submitted) == 6
 
 
 def test_a_damaged_shard_is_made_again(store, speech):
@@ -322,6 +352,19 @@ def test_a_copy_for_a_slow_drive(store, speech, tmp_path):
     assert len(open_corpus(store, "corpus", "train", copy_to=tmp_path / "local")) == 30
 
 
+def test_a_copy_to_a_full_disk_leaves_nothing(store, speech, tmp_path, monkeypatch):
+    build(store, speech)
+
+    def full(source, target):
+        Path(target).write_bytes(b"part")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(features.shutil, "copyfile", full)
+    with pytest.raises(LabError, match=r"No space left on device.*copy_to"):
+        open_corpus(store, "corpus", copy_to=tmp_path / "local")
+    assert not list((tmp_path / "local").iterdir())
+
+
 def test_corpora_mix_by_weight_without_a_copy(store, speech):
     build(store, speech, "a")
     build(store, nano(), "b")
@@ -352,7 +395,7 @@ def test_names_that_are_no_corpus(store, speech, tmp_path):
 
 def test_the_report_finds_leaks(store, tmp_path):
     tables = {
-        "train": [line("a.mp3", "Ala ma kota.", "s1"), line("b.mp3", "Dwa", "s2")],
+        "train": [line("a.mp3", "Ala - ma kota.", "s1"), line("b.mp3", "Dwa", "s2")],
         "test": [line("c.mp3", "ala ma kota", "s1")],
     }
     home = release(tmp_path, tables, {f"{name}.mp3": mp3(1) for name in "abc"})

@@ -10,7 +10,7 @@ import pytest
 
 from lab2_whisper.corpora import nano
 from lab2_whisper.features import build_corpus, open_corpus
-from lab2_whisper.schema import NANO_CORPUS
+from lab2_whisper.schema import NANO_CORPUS, LabError, whisper_language
 from labstore import open_store
 
 ROOT = Path(__file__).parent.parent
@@ -56,3 +56,20 @@ def test_modal_functions_make_the_same_corpus(tmp_path):
     assert made.metadata["clips"] == 440
     stores = [open_corpus(open_store(store), "nano_pl") for store in (cloud, here)]
     assert stores[0].to_list() == stores[1].to_list()
+
+
+def test_a_container_commits_what_it_made(monkeypatch, tmp_path):
+    from lab2_whisper import modal_app
+
+    order = []
+    monkeypatch.setattr(modal_app.modal, "is_local", lambda: False)
+    monkeypatch.setattr(modal_app, "build_shard", lambda *_: order.append("made") or "version")
+    monkeypatch.setattr(modal_app.volume, "commit", lambda: order.append("committed"))
+    assert modal_app.make_shard.local(None, None, str(tmp_path), 1) == "version"
+    assert order == ["made", "committed"]
+
+
+def test_whisper_knows_the_locales_language():
+    assert [whisper_language(locale) for locale in ("pl", "zh-CN", "sv-SE")] == ["pl", "zh", "sv"]
+    with pytest.raises(LabError, match=r"locale 'fy-NL'\. It knows .*pl"):
+        whisper_language("fy-NL")
