@@ -1,8 +1,13 @@
 # Every target does its own set-up. PIP_ARGS goes to pip, e.g. an index for a CPU build of torch.
 PYTHON ?= python3
 PIP_ARGS ?=
+# The store of pages and daily runs: the demo's, filled when it is empty. The notebooks fill STORE=store.
+STORE ?=
+IRIS = $(or $(STORE),$(LABS_STORE),build/demo/lab1_iris/store)
+WINE = $(or $(STORE),$(LABS_STORE),build/demo/lab1_wine/store)
 BIN = .venv/bin
 export GRADIO_ANALYTICS_ENABLED = False
+STREAMLIT = --server.headless true --browser.gatherUsageStats false --client.toolbarMode viewer --server.address localhost --server.port
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -13,14 +18,26 @@ demo: .venv/all.done  ## run every lab's notebooks at demo size into build/demo,
 iris: .venv/iris-demo.done  ## the Iris lab alone, at demo size, into build/demo
 	$(BIN)/python tools/demo.py iris
 
-ui-iris: .venv/iris.done  ## the Iris page on http://localhost:7860
-	$(BIN)/python lab1_iris/app/app.py
+wine: .venv/wine-demo.done  ## the Wine lab alone, at demo size, into build/demo
+	$(BIN)/python tools/demo.py wine
 
-ui-iris-monitor: .venv/iris.done  ## the Iris monitor on http://localhost:7861
-	$(BIN)/python lab1_iris/monitor/app.py
+ui-iris: .venv/iris.done $(IRIS)/models/iris_species  ## the Iris page on http://localhost:7860
+	LABS_STORE=$(IRIS) $(BIN)/python lab1_iris/app/app.py
 
-daily-iris: .venv/iris.done  ## today's Iris flower and its prediction, and every missed day before
-	$(BIN)/python -m lab1_iris.daily
+ui-iris-monitor: .venv/iris.done $(IRIS)/models/iris_species  ## the Iris monitor on http://localhost:7861
+	LABS_STORE=$(IRIS) GRADIO_SERVER_PORT=7861 $(BIN)/python lab1_iris/monitor/app.py
+
+ui-wine: .venv/wine.done $(WINE)/models/wine_quality  ## the Wine page on http://localhost:8501
+	LABS_STORE=$(WINE) $(BIN)/streamlit run lab1_wine/app/app.py $(STREAMLIT) 8501
+
+ui-wine-monitor: .venv/wine.done $(WINE)/models/wine_quality  ## the Wine monitor on http://localhost:8502
+	LABS_STORE=$(WINE) $(BIN)/streamlit run lab1_wine/monitor/app.py $(STREAMLIT) 8502
+
+daily-iris: .venv/iris.done $(IRIS)/models/iris_species  ## today's Iris flower and its prediction, and every missed day before
+	LABS_STORE=$(IRIS) $(BIN)/python -m lab1_iris.daily
+
+daily-wine: .venv/wine.done $(WINE)/models/wine_quality  ## today's wine and its prediction, and every missed day before
+	LABS_STORE=$(WINE) $(BIN)/python -m lab1_wine.daily
 
 notebooks: .venv/all.done  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
@@ -44,7 +61,17 @@ lock: .venv/dev.done  ## write what is installed in .venv to requirements.txt
 clean:  ## remove build/ and the environment; the store/ stays
 	rm -rf build .venv
 
+build/demo/lab1_iris/store/models/iris_species:
+	@$(MAKE) --no-print-directory iris
+
+build/demo/lab1_wine/store/models/wine_quality:
+	@$(MAKE) --no-print-directory wine
+
+%/models/iris_species %/models/wine_quality:
+	@echo 'There is no such model in the store $*. Run the notebooks 1 and 2 of the lab on it first.'; exit 1
+
 .venv/iris-demo.done: EXTRAS = iris,notebook
+.venv/wine-demo.done: EXTRAS = wine,ctgan,notebook
 .venv/%.done: EXTRAS = $*
 .venv/%.done: pyproject.toml requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -52,4 +79,4 @@ clean:  ## remove build/ and the environment; the store/ stays
 	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint requirements.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
-.PHONY: help demo iris ui-iris ui-iris-monitor daily-iris notebooks test lint bench address lock clean
+.PHONY: help demo iris wine ui-iris ui-iris-monitor ui-wine ui-wine-monitor daily-iris daily-wine notebooks test lint bench address lock clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -82,7 +83,8 @@ def _drive_folder(folder: str) -> Path:
                 "where it could be mounted. Open this notebook in Colab, or use a folder: "
                 "open_store('store')."
             ) from None
-        drive.mount(str(COLAB_DRIVE))
+        with contextlib.suppress(Exception):  # a refusal is told below, with what to do
+            drive.mount(str(COLAB_DRIVE))
     if not my_drive.is_dir():
         raise StoreError(
             f"Google Drive did not appear at {my_drive}. In Colab run "

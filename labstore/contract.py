@@ -85,6 +85,11 @@ class FeatureGroup:
         Raises InvalidRows naming column, value and what is allowed.
         """
         rows = rows.copy()
+        double = rows.columns[rows.columns.duplicated()]
+        if len(double):
+            raise InvalidRows(
+                f"Nothing was written to {self.label}: column {double[0]!r} occurs twice."
+            )
         if isinstance(getattr(rows.get(self.event_time), "dtype", None), pd.DatetimeTZDtype):
             rows[self.event_time] = rows[self.event_time].dt.tz_convert("UTC").astype(UTC_TIME)
         try:

@@ -1,0 +1,79 @@
+"""One synthetic flower a day and its prediction: a function of the date, with no scheduler in it.
+
+`python -m lab1_iris.daily` runs it for today (UTC) on the default store.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, date, datetime
+from typing import Any
+
+from lab1_iris import features, inference
+from lab1_iris.schema import (
+    FEATURES,
+    FLOWERS,
+    LEDGER,
+    MODEL,
+    PREDICTIONS,
+    SNAPSHOT,
+    SPECIES,
+    SYNTHETIC,
+)
+from labstore import Store, StoreError, open_store, snapshot
+from labstore.ledger import back_fill
+
+
+def run_daily(store: Store, today: date) -> list[date]:
+    """Add flower and prediction of every date up to today that has none; the dates done.
+
+    Running again, or after any failure, completes what is missing and changes nothing else:
+    every row's id follows from its date and the model's version.
+    """
+    classifier = inference.load(store)
+
+    def run_date(day: date) -> int:
+        flower = features.synthetic_flower(day)
+        store.insert(FLOWERS, flower)
+        store.insert(PREDICTIONS, inference.predict(classifier, flower))
+        return len(flower)
+
+    done = back_fill(store, LEDGER, today, classifier.record.version, run_date)
+    snapshot.publish(store, SNAPSHOT, snapshot_content(store))
+    return done
+
+
+def snapshot_content(store: Store) -> dict[str, Any]:
+    """What the monitor shows, as plain JSON values: nothing in it depends on the clock."""
+    ledger = store.read(LEDGER)
+    done = ledger[ledger["status"] == "done"]
+    rows = inference.history(store)
+    rows = rows[rows["source"] == SYNTHETIC]
+    rows = rows.assign(date=rows["measured_at"].dt.strftime("%Y-%m-%d"))
+    record = store.load_model(MODEL)
+    probabilities = [f"p_{s}" for s in SPECIES]
+    shown = ["date", *FEATURES, "species", "predicted", *probabilities, "model_version"]
+    return {
+        "lab": "iris",
+        "data": record.metadata["data"],
+        "through": done["date"].max(),
+        "last_run": done["finished_at"].max().isoformat(),
+        "dates": done["date"].tolist(),
+        "model": {
+            "version": record.version,
+            "algorithm": record.metadata["algorithm"],
+            **{
+                name: record.metrics[name] for name in ("accuracy", "accuracy_low", "accuracy_high")
+            },
+        },
+        "rows": rows[shown].round(4).to_dict("records"),
+    }
+
+
+if __name__ == "__main__":
+    try:
+        print(
+            "done:", ", ".join(map(str, run_daily(open_store(), datetime.now(UTC).date()))) or "-"
+        )
+    except StoreError as error:
+        sys.exit(str(error))

@@ -1,0 +1,115 @@
+"""Wines, measured and synthetic, as rows for the store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from datetime import UTC, date, datetime, time
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+import pooch
+
+from lab1_wine.schema import FEATURES, REAL, SAMPLE, SYNTHETIC, TYPES, WINES
+from labstore import UTC_TIME, Damaged, Store
+
+UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/wine-quality/"
+FILES = {  # name, md5: P. Cortez et al., UCI Machine Learning Repository (2009), CC BY 4.0
+    "red": ("winequality-red.csv", "2daeecee174368f8a33b82c8cccae3a5"),
+    "white": ("winequality-white.csv", "5d9ff0f7f716dace19e3ab4578775fd7"),
+}
+PUBLISHED = datetime(2009, 10, 7, tzinfo=UTC)  # when the UCI repository received the tables
+
+
+def load_wines() -> pd.DataFrame:
+    """The 6,497 wines of the UCI repository; without a network, the project's offline sample.
+
+    The files are looked for in the folder `wine` of LABS_DATA, then in the cache, then downloaded.
+    The sample's rows say "offline sample" as their source, and everything made from them does.
+    """
+    try:
+        return pd.concat([_table(wine_type) for wine_type in TYPES], ignore_index=True)
+    except OSError as error:
+        print(
+            f"The UCI tables could not be fetched ({type(error).__name__}). Going on with the OFFLINE "
+            "SAMPLE: synthetic wines, whose scores say nothing about real ones. For the real ones "
+            f"put {' and '.join(name for name, _ in FILES.values())} into a folder wine/ and its "
+            "parent into LABS_DATA."
+        )
+        return offline_sample()
+
+
+def deduplicate(wines: pd.DataFrame) -> pd.DataFrame:
+    """One row per distinct wine: 5,320 of the 6,497. Equal measurements always have equal quality."""
+    return wines.drop_duplicates([*FEATURES, "quality"], ignore_index=True)
+
+
+def offline_sample() -> pd.DataFrame:
+    """The 1,000 synthetic wines in offline_sample.csv, drawn by make_offline_sample.py."""
+    source = resources.files("lab1_wine").joinpath("offline_sample.csv")
+    table = pd.read_csv(source.open(encoding="utf-8"))
+    table["wine_id"] = [_id(f"offline-sample/{number}") for number in range(len(table))]
+    return _as_rows(table, SAMPLE)
+
+
+def synthetic_wine(generator, day: date) -> pd.DataFrame:
+    """The wine of a day, one row: always the same one for the same date and generator."""
+    wine = generator.sample(1, seed=day.toordinal())
+    wine["wine_id"] = wine_id(day)
+    wine["tasted_at"] = pd.Series([datetime.combine(day, time(), UTC)], dtype=UTC_TIME)
+    return _as_rows(wine, SYNTHETIC)
+
+
+def wine_id(day: date) -> str:
+    return _id(f"wine-daily/{day.isoformat()}")
+
+
+def run(store: Store) -> pd.DataFrame:
+    """The feature pipeline: put the measured wines into the store (again changes nothing)."""
+    wines = load_wines()
+    stored = store.read(WINES)
+    store.insert(WINES, wines[~wines["wine_id"].isin(stored["wine_id"])])
+    return store.read(WINES)
+
+
+def _table(wine_type: str) -> pd.DataFrame:
+    path = _file(wine_type)
+    table = pd.read_csv(path, sep=";")
+    table.columns = [name.lower().replace(" ", "_") for name in table.columns]
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    table["wine_id"] = [_id(f"{checksum}/{line}") for line in range(1, len(table) + 1)]
+    table["wine_type"] = wine_type
+    return _as_rows(table, REAL)
+
+
+def _file(wine_type: str) -> Path:
+    """A verified table: from LABS_DATA, the cache, or UCI. OSError when UCI is out of reach."""
+    name, md5 = FILES[wine_type]
+    if folder := os.environ.get("LABS_DATA"):
+        path = Path(folder) / "wine" / name
+        if path.exists():
+            if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5:
+                raise Damaged(f"{path} is not the UCI file (md5 differs). Remove it or replace it.")
+            return path
+    download = pooch.HTTPDownloader(timeout=30, progressbar=False)
+    try:
+        return Path(
+            pooch.retrieve(
+                UCI + name, f"md5:{md5}", name, pooch.os_cache("ml-labs"), downloader=download
+            )
+        )
+    except ValueError as error:
+        raise Damaged(f"What {UCI + name} sent is not the UCI file: {error}") from None
+
+
+def _as_rows(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    table = table.assign(source=source)
+    if "tasted_at" not in table:
+        table["tasted_at"] = pd.Series([PUBLISHED] * len(table), dtype=UTC_TIME)
+    return table[WINES.columns]
+
+
+def _id(text: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, text))

@@ -1,0 +1,94 @@
+"""The run ledger of a daily job: which dates are done, and filling in those that are not.
+
+A job is a function of a date. However often it is called, late or not at all for some days, and
+wherever it fails, each date ends up done once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time as clock
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+
+import pandas as pd
+import pandera.pandas as pa
+
+from labstore.contract import UTC_TIME, FeatureGroup, Store, StoreError
+
+
+def ledger_group(name: str) -> FeatureGroup:
+    """A ledger: one row per date, its newest status."""
+    return FeatureGroup(
+        name=name,
+        version=1,
+        primary_key="date",
+        event_time="day",
+        schema=pa.DataFrameSchema(
+            {
+                "date": pa.Column(str, pa.Check.str_matches(r"^\d{4}-\d{2}-\d{2}$")),
+                "day": pa.Column(UTC_TIME),
+                "status": pa.Column(str, pa.Check.isin(["pending", "failed", "done"])),
+                "rows": pa.Column("int64", pa.Check.in_range(0, 1_000_000)),
+                "model_version": pa.Column(str),
+                "seconds": pa.Column(float, pa.Check.in_range(0.0, 1e6)),
+                "finished_at": pa.Column(UTC_TIME),
+            },
+            strict=True,
+        ),
+    )
+
+
+def back_fill(
+    store: Store,
+    ledger: FeatureGroup,
+    today: date,
+    model_version: str,
+    run_date: Callable[[date], int],
+) -> list[date]:
+    """Run every date up to today that is not done, oldest first; the dates done now.
+
+    `run_date` writes a date's rows, always the same for the same date, and returns how many. The
+    ledger's "done" comes after them, so a date it names is whole. A date that fails stops the run.
+    """
+    missing = missing_dates(store, ledger, today)
+    if missing:  # remembered before any work, so that a killed run leaves a trace to return to
+        _enter(store, ledger, missing, "pending", model_version)
+    for day in missing:
+        started = clock.perf_counter()
+        try:
+            rows = run_date(day)
+        except Exception:
+            with contextlib.suppress(StoreError):  # the first error is the one to report
+                _enter(store, ledger, [day], "failed", model_version)
+            raise
+        seconds = clock.perf_counter() - started
+        _enter(store, ledger, [day], "done", model_version, rows=rows, seconds=seconds)
+    return missing
+
+
+def missing_dates(store: Store, ledger: FeatureGroup, today: date) -> list[date]:
+    """Dates up to today, from the ledger's first, that are not done; oldest first."""
+    entries = store.read(ledger)
+    first = min([date.fromisoformat(d) for d in entries["date"]] + [today])
+    done = set(entries.loc[entries["status"] == "done", "date"])
+    days = [first + timedelta(days=n) for n in range((today - first).days + 1)]
+    return [day for day in days if day.isoformat() not in done]
+
+
+def _enter(
+    store: Store,
+    ledger: FeatureGroup,
+    days: list[date],
+    status: str,
+    model_version: str,
+    *,
+    rows: int = 0,
+    seconds: float = 0.0,
+) -> None:
+    entries = pd.DataFrame({"date": [day.isoformat() for day in days]})
+    entries["day"] = pd.Series([datetime.combine(d, time(), UTC) for d in days], dtype=UTC_TIME)
+    entries["status"], entries["rows"] = status, rows
+    entries["model_version"], entries["seconds"] = model_version, seconds
+    entries["finished_at"] = pd.Series([datetime.now(UTC)] * len(days), dtype=UTC_TIME)
+    store.insert(ledger, entries)

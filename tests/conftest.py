@@ -1,0 +1,179 @@
+"""What several test files need: stores with an Iris model in them, a browser, a served page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from lab1_iris import daily, features, training
+from lab1_wine import daily as wine_daily
+from lab1_wine import features as wine_features
+from lab1_wine import generator as wine_generator
+from lab1_wine import training as wine_training
+from lab1_wine.schema import WINES
+from labstore import open_store
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))  # for the simulated year
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def trained_iris(tmp_path_factory) -> Path:
+    """A store's folder with the flowers and a model; tests copy it and leave it as it is."""
+    folder = tmp_path_factory.mktemp("iris") / "store"
+    store = open_store(folder)
+    features.run(store)
+    training.run(store, repeats=1)
+    return folder
+
+
+@pytest.fixture
+def iris_store(trained_iris, tmp_path):
+    """A store of its own for one test, with flowers and a model."""
+    return open_store(shutil.copytree(trained_iris, tmp_path / "store"))
+
+
+@pytest.fixture(scope="session")
+def iris_history(trained_iris, tmp_path_factory) -> Path:
+    """A store's folder with forty days of predictions as well."""
+    folder = shutil.copytree(trained_iris, tmp_path_factory.mktemp("history") / "store")
+    store = open_store(folder)
+    daily.run_daily(store, date(2026, 1, 1))
+    daily.run_daily(store, date(2026, 2, 9))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_wine(tmp_path_factory) -> Path:
+    """A store's folder with the offline sample, a small model and a generator."""
+    folder = tmp_path_factory.mktemp("wine") / "store"
+    store = open_store(folder)
+    store.insert(WINES, wine_features.offline_sample())
+    wines, data = wine_training.load_training_rows(store)
+    wine_training.register(store, wines, data, trees=10)
+    fits = {"Gaussian copula": wine_generator.Copula.fit}
+    report = wine_generator.compare(wines, fits, seeds=[0])
+    wine_generator.register(store, wines, data, fits, report)
+    return folder
+
+
+@pytest.fixture
+def wine_store(trained_wine, tmp_path):
+    """A store of its own for one test, with wines, model and generator."""
+    return open_store(shutil.copytree(trained_wine, tmp_path / "store"))
+
+
+@pytest.fixture(scope="session")
+def wine_history(trained_wine, tmp_path_factory) -> Path:
+    """A store's folder with forty days of predictions as well."""
+    folder = shutil.copytree(trained_wine, tmp_path_factory.mktemp("history") / "store")
+    store = open_store(folder)
+    wine_daily.run_daily(store, date(2026, 1, 1))
+    wine_daily.run_daily(store, date(2026, 2, 9))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_wines():
+    """The UCI tables from LABS_DATA; skips where they are not."""
+    if not (Path(os.environ.get("LABS_DATA", "absent")) / "wine").is_dir():
+        pytest.skip("the UCI wine tables are not in LABS_DATA")
+    return wine_features.load_wines()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium; skips where there is none, fails there when LABS_NEED_BROWSER is set."""
+    from playwright.sync_api import sync_playwright
+
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        give_up = pytest.fail if os.environ.get("LABS_NEED_BROWSER") else pytest.skip
+        give_up("no Chromium on this machine: apt-get install chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=CHROMIUM_FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """visit(url) -> a page whose console errors fail the test."""
+    errors, context = [], browser.new_context(viewport={"width": 1200, "height": 900})
+
+    def open_page(url: str):
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(url)
+        return page
+
+    yield open_page
+    context.close()
+    assert not errors, errors
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """serve(command, env, port) starts a page's own process and returns its address."""
+    started = []
+
+    def start(command: list[str], env: dict[str, str], port: int) -> str:
+        log = (tmp_path / f"page-{port}.log").open("w")
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            env=os.environ | env,
+            cwd=tmp_path,  # a page must not depend on the folder it is started in
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        started.append((process, log))
+        _wait_for(port, process, Path(log.name))
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for process, log in started:
+        process.terminate()
+        process.wait(10)
+        log.close()
+
+
+def _wait_for(port: int, process: subprocess.Popen, log: Path, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        with socket.socket() as caller:
+            if caller.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    pytest.fail(f"The page did not start:\n{log.read_text()}")
+
+
+@pytest.fixture
+def screenshot():
+    """screenshot(page, name) keeps a picture of the page in build/screenshots, for the README."""
+    folder = ROOT / "build" / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    return lambda page, name: page.screenshot(path=folder / f"{name}.png", full_page=True)
