@@ -56,7 +56,9 @@ class Score:
         """The same flat, for a model's record."""
         names = ("wer", "cer", "wer_orthographic", "cer_orthographic")
         rates = {name: getattr(self, name) for name in names}
-        ends = {f"{name}_{end}": getattr(r, end) for name, r in rates.items() for end in ("low", "high")}
+        ends = {
+            f"{name}_{end}": getattr(r, end) for name, r in rates.items() for end in ("low", "high")
+        }
         return {name: r.value for name, r in rates.items()} | ends | {"words": self.words}
 
 
@@ -88,9 +90,7 @@ def clip_errors(references: Sequence[str], transcripts: Sequence[str]) -> np.nda
     return _errors(*[list(map(normalise, x)) for x in (references, transcripts)], str.split)[0]
 
 
-def difference(
-    references: Sequence[str], before: Sequence[str], after: Sequence[str]
-) -> Rate:
+def difference(references: Sequence[str], before: Sequence[str], after: Sequence[str]) -> Rate:
     """WER of `after` minus WER of `before` on the same clips; below 0 where it got better."""
     plain = [list(map(normalise, texts)) for texts in (references, before, after)]
     first, lengths = _errors(plain[0], plain[1], str.split)

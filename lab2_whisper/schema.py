@@ -15,6 +15,7 @@ SPLITS = ("train", "validation", "test")
 
 NANO_CORPUS = Path(__file__).parent / "nano" / "cv-corpus-nano-1.0-2026-11-23"
 NANO_TOKENIZER = Path(__file__).parent / "nano" / "tokenizer"
+NANO_MODEL = Path(__file__).parent / "nano" / "model"
 
 COLUMNS = {  # one record of a corpus, and the type of each field in Arrow
     "clip_id": "string",

@@ -191,6 +191,12 @@ class Store(Protocol):
     def open_files(self, name: str, version: str = "latest") -> FilesVersion:
         """A version of a folder, every file verified."""
 
+    def list_files(self, name: str) -> list[str]:
+        """The versions of a folder, oldest first; none where there is no such name."""
+
+    def prune_files(self, name: str, keep: int) -> None:
+        """Remove all but the newest `keep` versions: only for what is replaced, as checkpoints."""
+
     def save_model(
         self, model: Model, folder: Path, metrics: dict[str, float], metadata: dict[str, Any]
     ) -> ModelVersion:

@@ -24,6 +24,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -212,6 +213,22 @@ class FileStore:
 
     def open_files(self, name: str, version: str = "latest") -> FilesVersion:
         return FilesVersion(**self._open("files", name, self._pick("files", name, version)))
+
+    def list_files(self, name: str) -> list[str]:
+        home = self.root / "files" / check_name(name)
+        folders = sorted(p for p in _list(home) if _is_commit(p))
+        return [p.name for p in folders if self._manifest(p / "manifest.json")]
+
+    def prune_files(self, name: str, keep: int) -> None:
+        versions = self.list_files(name)
+        home = self.root / "files" / check_name(name)
+        for version in versions[: max(0, len(versions) - keep)]:
+            self._complete.pop(home / version / "manifest.json", None)
+            (home / version / "manifest.json").unlink(missing_ok=True)  # first: uncommitted
+            for file in (home / version).rglob("*"):
+                if file.is_file():
+                    os.truncate(file, 0)  # Drive moves what is removed to a trash that has limits
+            shutil.rmtree(home / version, ignore_errors=True)
 
     def save_model(
         self, model: Model, folder: Path, metrics: dict[str, float], metadata: dict[str, Any]
