@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from labstore import Model
+
 LANGUAGE = "pl"  # a Common Voice locale
 SAMPLE_RATE = 16_000  # samples a second, mono
 WINDOW_SECONDS = 30  # the longest clip that Whisper sees at once
@@ -50,3 +52,8 @@ LETTERS = {  # lower case; q, v and x occur in Polish names. Other locales: any 
 
 class LabError(Exception):
     """Something that a person has to mend; the message says what, and what to do next."""
+
+
+def model_of(corpus: str) -> Model:
+    """The line of models tuned for a corpus; which is best is decided on that corpus's test."""
+    return Model(name=f"whisper_{corpus}", metric="wer", direction="min")

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import PartialState
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 from torch.utils.data import Sampler
 from transformers import (
     Seq2SeqTrainer,
@@ -38,7 +38,7 @@ from lab2_whisper import checkpoints
 from lab2_whisper.context import Vocabulary, window
 from lab2_whisper.dataset import IGNORED, Augment, TrainingClips, collate_sound, to_features
 from lab2_whisper.metrics import Rate, difference, score
-from lab2_whisper.presets import Preset, choose, largest_batch
+from lab2_whisper.presets import Preset, choose, forecast, largest_batch
 from lab2_whisper.schema import LANGUAGE, NANO_MODEL, SAMPLE_RATE, WINDOW_SECONDS, LabError
 from lab2_whisper.scoring import Heard, generate, listen, load_whisper
 from lab2_whisper.stored import mix, open_corpus
@@ -389,15 +389,46 @@ def dry_step(model, preset: Preset, clips: int, seconds: float, tokens: int = 10
     model.train()
     half = getattr(torch, preset.precision)
     mixed = torch.autocast(device.type, half, enabled=half != torch.float32)
-    with window(model, features.shape[-1]), mixed:
+    vocabulary = Vocabulary(bare)
+    with window(bare, features.shape[-1]), vocabulary.fewer_logits(bare), mixed:
         logits = model(
             input_features=features.to(_dtype(bare)),
             decoder_input_ids=decoder_inputs(labels, bare.config),
             use_cache=False,
         ).logits
-        cross_entropy(logits.flatten(0, 1).float(), labels.flatten()).backward()
+    (vocabulary.cross_entropy(logits, labels) / labels.numel()).backward()
     model.zero_grad(set_to_none=True)
     del room
+
+
+def rehearse(store: Store, run: Run) -> str:
+    """What a run will take on this machine, in words, from a few passes timed now.
+
+    Reading and scoring are not in it: a tenth or so on top.
+    """
+    model, _ = load_whisper(run.model, run.language)
+    preset = choose(model.num_parameters())
+    model = adapt(model, preset)
+    batch = run.batch or find_batch(model, run, preset)
+    rows = open_corpus(store, run.corpora[0][0], "train").select_columns("seconds")
+    seconds = math.ceil(np.mean(rows["seconds"]) + 1)
+    share, few = (run.full_windows, min(batch, FULL_CLIPS)) if run.short_context else (1.0, batch)
+    short = _seconds_a_clip(model, preset, batch, seconds) if share < 1 else 0.0
+    full = _seconds_a_clip(model, preset, few, WINDOW_SECONDS) if share else 0.0
+    a_step = preset.clips_per_step * ((1 - share) * short + share * full)
+    return f"{preset.method}, {batch} clips at once. {forecast(a_step, run.steps)}."
+
+
+def _seconds_a_clip(model, preset: Preset, clips: int, seconds: float) -> float:
+    """Of a forward and backward pass, once it is warm."""
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        dry_step(model, preset, clips, seconds)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times) / clips
 
 
 # ------------------------------------------------------------------------------ the callbacks

@@ -56,3 +56,32 @@ def test_modal_functions_make_the_same_corpus(tmp_path):
     assert made.metadata["clips"] == 440
     stores = [open_corpus(open_store(store), "nano_pl") for store in (cloud, here)]
     assert stores[0].to_list() == stores[1].to_list()
+
+
+def test_modal_trains_in_sessions_and_registers_the_model(tmp_path):
+    from whisper_models import tiny_whisper
+
+    from lab2_whisper import modal_app
+    from lab2_whisper.schema import model_of
+    from lab2_whisper.training import Run
+
+    store = tmp_path / "store"
+    build_corpus(open_store(store), nano(), "nano_pl", processes=1)
+    model = tiny_whisper(tmp_path / "tiny")
+    run = Run("cloud", str(model), steps=4, evaluate_every=2, validation_clips=4, batch=8)
+    assert modal_app.train_some.local(run, str(store), 1e-9) is None
+    figures = modal_app.train_some.local(run, str(store), 60)
+    assert open_store(store).load_model(model_of("nano_pl")).metrics == figures
+
+
+def test_the_gpu_benchmark_rehearses_on_a_cpu():
+    import json
+    import subprocess
+    import sys
+
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_training.py"), "--tiny"]
+    ran = subprocess.run([*command, "--steps", "1"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    figures = json.loads(ran.stdout.splitlines()[-1])
+    for name in ("original", "small", "medium", "large"):
+        assert figures[f"{name}_clips_per_second"] > 0 and f"{name}_peak_gib" in figures

@@ -61,11 +61,26 @@ def wine_figures(store) -> dict[str, Any]:
     }
 
 
+def whisper_figures(store) -> dict[str, Any]:
+    from lab2_whisper.schema import model_of
+
+    record = store.load_model(model_of("nano_pl"))
+    return {
+        "wer_before": record.metrics["wer_before"],
+        "wer": record.metrics["wer"],
+        "wer_low": record.metrics["wer_low"],
+        "wer_high": record.metrics["wer_high"],
+        "words": int(record.metrics["words"]),
+        "data": "nano",
+    }
+
+
 # lab -> folder of its notebooks, parameters that make them small, figures to print
 SMALL_WINE = {"TREES": 40, "SPLITS": 1, "SEARCH": False, "CTGAN_EPOCHS": [1]}
 LABS = {
     "iris": ("lab1_iris", {}, iris_figures),
     "wine": ("lab1_wine", SMALL_WINE, wine_figures),
+    "whisper": ("lab2_whisper", {}, whisper_figures),
 }
 
 
