@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -99,22 +100,17 @@ def train(
     """
     home = Path(folder).expanduser() / run.name
     model, tokenizer = load_whisper(run.model, run.language)
-    preset = choose(model.num_parameters())
-    preset = choose(model.num_parameters(), run.machine) if run.machine else preset
-    if run.learning_rate:
-        preset = replace(preset, learning_rate=run.learning_rate)
-    print(f"{preset.machine}, {preset.size}: {preset.method}, since {preset.reason}.")
+    preset = _preset(model, run)
     clips, validation, data = _clips(store, run, tokenizer)
-    set_seed(run.seed)  # before LoRA's random weights are drawn
-    model = adapt(model, preset, run.dropout)
     settings = {**asdict(run), "preset": asdict(preset), "data": data}
     settings = {k: v for k, v in settings.items() if k not in ("batch", "machine")}
-    batch = run.batch or find_batch(model, run, preset)
+    set_seed(run.seed)  # before LoRA's random weights are drawn
+    model = adapt(model, preset, run.dropout)
     trainer = WhisperTrainer(
         run,
         tokenizer,
         model=model,
-        args=arguments(home, run, preset, batch),
+        args=arguments(home, run, preset, run.batch or find_batch(model, run, preset)),
         train_dataset=clips,
         eval_dataset=validation,
         data_collator=collate_sound,
@@ -123,21 +119,23 @@ def train(
     trainer.add_callback(Epochs(trainer))
     if minutes:
         trainer.add_callback(TimeBudget(minutes))
-    found = _resume_point(trainer, store, settings)
-    trainer.args.eval_on_start = found is None  # the baseline comes first
-    started, first = time.monotonic(), checkpoints.step(found) if found else 0
-    trainer.train(resume_from_checkpoint=str(found) if found else None)
-    steps = trainer.state.global_step
+    seconds_per_step = _go_on(trainer, _resume_point(trainer, store, settings))
     return Outcome(
         run=run,
         preset=preset,
-        finished=steps >= run.steps or Best.had_enough(trainer.state, run.patience),
-        step=steps,
+        finished=_finished(trainer.state, run),
+        step=trainer.state.global_step,
         best=_whole_model(home, run, preset, tokenizer, trainer),
         history=pd.DataFrame(trainer.state.log_history),
         data=data,
-        seconds_per_step=(time.monotonic() - started) / max(1, steps - first),
+        seconds_per_step=seconds_per_step,
     )
+
+
+def _preset(model, run: Run) -> Preset:
+    preset = choose(model.num_parameters(), run.machine)
+    print(f"{preset.machine}, {preset.size}: {preset.method}, since {preset.reason}.")
+    return replace(preset, learning_rate=run.learning_rate or preset.learning_rate)
 
 
 def _resume_point(trainer: WhisperTrainer, store: Store, settings: dict[str, Any]) -> Path | None:
@@ -152,6 +150,18 @@ def _resume_point(trainer: WhisperTrainer, store: Store, settings: dict[str, Any
             print(f"Going on from step {checkpoints.step(found)}.")
     trainer.accelerator.wait_for_everyone()
     return next(home.glob("checkpoint-*"), None)
+
+
+def _go_on(trainer: WhisperTrainer, found: Path | None) -> float:
+    """Train from a checkpoint or from the start; seconds a step."""
+    trainer.args.eval_on_start = found is None  # the baseline comes first
+    started, first = time.monotonic(), checkpoints.step(found) if found else 0
+    trainer.train(resume_from_checkpoint=str(found) if found else None)
+    return (time.monotonic() - started) / max(1, trainer.state.global_step - first)
+
+
+def _finished(state, run: Run) -> bool:
+    return state.global_step >= run.steps or Best.had_enough(state, run.patience)
 
 
 def _clips(
@@ -201,7 +211,8 @@ def adapt(model, preset: Preset, dropout: float = 0.0):
 
 def arguments(home: Path, run: Run, preset: Preset, batch: int) -> Seq2SeqTrainingArguments:
     """transformers' settings for a run. `batch` clips at once on each device."""
-    devices = max(1, torch.cuda.device_count())
+    launched = os.environ.get("WORLD_SIZE")  # by accelerate: a process for each device
+    devices = int(launched) if launched else max(1, torch.cuda.device_count())
     return Seq2SeqTrainingArguments(
         output_dir=str(home),
         max_steps=run.steps,

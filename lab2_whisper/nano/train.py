@@ -1,9 +1,10 @@
 """Train the nano model: python -m lab2_whisper.nano.train
 
-A Whisper of about 1.3 million parameters that has heard espeak-ng's men say Polish numbers, dates
-and requests, and no woman: the voices of the nano corpus are new to it, so fine-tuning has
-something to do. Clips come by length, a word, then a few, then sentences; without that order the
-decoder learns the frequencies of words long before it learns to listen.
+A Whisper of about 1.5 million parameters beside its padded token table. It has heard espeak-ng's
+men say Polish numbers, dates and requests, and two higher voices a little: the voices of the nano
+corpus, all of women, are new to it, so fine-tuning has something to do. Clips come by length, a
+word, then a few, then sentences; without that order the decoder learns the frequencies of words
+long before it learns to listen.
 
 While it learns, the token table has only the rows that its texts need. The rows that pad it to
 Whisper's 51,865 are zeros and give the logit 0; the loss counts them, so that the padded model
@@ -48,6 +49,7 @@ MEN = (
 MEN = (
     MEN + " marcelo Mario max Michael miguel pablo paul pedro quincy rob robert sandro zac"
 ).split()
+HIGH = ["grandma", "shelby"]  # not in the nano corpus
 WORDS = "numer kod pokój dziś jest spotkanie godzina włącz wyłącz poproszę kup jaka pogoda będzie i"
 BATCH = 24
 FULL_BATCH = 8  # clips of a batch that is heard in a 30 s window
@@ -64,6 +66,7 @@ class Lesson:
     steps: int
     pitch: tuple[int, int] = (25, 60)
     masks: bool = False  # SpecAugment
+    high: bool = False  # HIGH are heard as well, in one clip of five
 
 
 LESSONS = (
@@ -71,8 +74,8 @@ LESSONS = (
     Lesson("words", 1500, 600),
     Lesson("sentence", 2500, 700),
 )
-# High men, blurred: without it nine words in ten of a woman are wrong.
-LAST = Lesson("sentence", 2000, 600, pitch=(30, 99), masks=True)
+# High voices, blurred: without it nine words in ten of a woman are wrong.
+LAST = Lesson("sentence", 2000, 600, pitch=(30, 99), masks=True, high=True)
 
 
 def texts(kind: str, count: int, rng: random.Random) -> list[str]:
@@ -101,7 +104,8 @@ def _vocabulary() -> set[str]:
 def spoken(lesson: Lesson, tokens: Tokens, rng: random.Random) -> list[dict[str, Any]]:
     """A lesson's clips as items for `collate`, each by a man, at some speed and pitch."""
     said = texts(lesson.kind, lesson.clips, rng)
-    how = [(rng.choice(MEN), rng.randint(*lesson.pitch), rng.randint(130, 210)) for _ in said]
+    voices = MEN + HIGH * (len(MEN) // (4 * len(HIGH)) if lesson.high else 0)
+    how = [(rng.choice(voices), rng.randint(*lesson.pitch), rng.randint(130, 210)) for _ in said]
     with ThreadPoolExecutor(2) as pool:
         sounds = list(pool.map(lambda text, how: make.speak(text, *how), said, how))
     return [
