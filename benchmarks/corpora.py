@@ -7,10 +7,11 @@ noise. There are 200 distinct ones; the releases of a thousand and ten thousand 
 links to them, so their files are read from the page cache, by all recipes alike.
 
 The original's recipe is `datasets.map` with 2 processes: decode, 30 s log-mel, token ids, written
-as Arrow. All recipes use this project's decoder, here for want of torchcodec. As the recipe comes,
-the torch threads of its two processes oversubscribe the cores; the claims are against the same
-recipe with one torch thread a process, which is faster (`..._as_it_comes`: against the other,
-measured on a quarter of the clips). The recipes take turns, three times; the figures are medians.
+as Arrow. All recipes use this project's decoder, here for want of torchcodec. As the recipe comes
+(`seconds_ratio`, measured on a quarter of the clips), the torch threads of its two processes
+oversubscribe the cores; with one torch thread a process it is faster (`..._one_thread`), which
+the original did not set but a fair comparison has to tell. The recipes take turns, three times; the
+figures are medians.
 
 `ms` a clip has the time to start processes in it. Runs on a tenth of the clips tell `startup_s`
 and `marginal_ms`, what each further clip costs.
