@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import tempfile
 import threading
 import time
@@ -13,7 +12,6 @@ from pathlib import Path
 import datasets
 import librosa
 import numpy as np
-
 from _report import report
 
 from lab2_whisper import audio
