@@ -14,13 +14,12 @@ from lab1_iris.schema import (
     FEATURES,
     FLOWERS,
     LEDGER,
-    MODEL,
     PREDICTIONS,
     SNAPSHOT,
     SPECIES,
     SYNTHETIC,
 )
-from labstore import Store, StoreError, open_store, snapshot
+from labstore import ModelVersion, Store, StoreError, open_store, snapshot
 from labstore.ledger import back_fill, done_dates
 
 
@@ -39,18 +38,17 @@ def run_daily(store: Store, today: date) -> list[date]:
         return len(flower)
 
     done = back_fill(store, LEDGER, today, classifier.record.version, run_date)
-    snapshot.publish(store, SNAPSHOT, snapshot_content(store))
+    snapshot.publish(store, SNAPSHOT, snapshot_content(store, classifier.record))
     return done
 
 
-def snapshot_content(store: Store) -> dict[str, Any]:
+def snapshot_content(store: Store, record: ModelVersion) -> dict[str, Any]:
     """What the monitor shows, as plain JSON values: no clock in it but the ledger's."""
     done = done_dates(store, LEDGER)
     rows = inference.history(store)
     rows = rows[rows["source"] == SYNTHETIC]
     rows = rows.assign(date=rows["measured_at"].dt.strftime("%Y-%m-%d"))
     rows = rows.merge(done[["date", "model_version"]])  # a date that a newer model did again, once
-    record = store.load_model(MODEL)
     probabilities = [f"p_{s}" for s in SPECIES]
     shown = ["date", *FEATURES, "species", "predicted", *probabilities, "model_version"]
     return {

@@ -16,7 +16,6 @@ from lab1_wine.schema import (
     FEATURES,
     GENERATOR,
     LEDGER,
-    MODEL,
     NUMERIC,
     PREDICTIONS,
     SAMPLE,
@@ -24,7 +23,7 @@ from lab1_wine.schema import (
     SYNTHETIC,
     WINES,
 )
-from labstore import Store, StoreError, open_store, snapshot
+from labstore import ModelVersion, Store, StoreError, open_store, snapshot
 from labstore.ledger import back_fill, done_dates
 
 
@@ -45,7 +44,7 @@ def run_daily(store: Store, today: date) -> list[date]:
         return len(wine)
 
     done = back_fill(store, LEDGER, today, taster.record.version, run_date)
-    snapshot.publish(store, SNAPSHOT, snapshot_content(store))
+    snapshot.publish(store, SNAPSHOT, snapshot_content(store, taster.record))
     return done
 
 
@@ -56,14 +55,14 @@ def _stored_wine(store: Store, day: date) -> pd.DataFrame:
     return wines[wines["wine_id"] == features.wine_id(day)]
 
 
-def snapshot_content(store: Store) -> dict[str, Any]:
+def snapshot_content(store: Store, record: ModelVersion) -> dict[str, Any]:
     """What the monitor shows, as plain JSON values: no clock in it but the ledger's."""
     done = done_dates(store, LEDGER)
     rows = inference.history(store)
     rows = rows[rows["source"] == SYNTHETIC]
     rows = rows.assign(date=rows["tasted_at"].dt.strftime("%Y-%m-%d"))
     rows = rows.merge(done[["date", "model_version"]])  # a date that a newer model did again, once
-    record, drawer = store.load_model(MODEL), store.load_model(GENERATOR)
+    drawer = store.load_model(GENERATOR)
     data = {record.metadata["data"], drawer.metadata["data"]}
     shown = ["date", *FEATURES, "quality", "predicted", "low", "high", "rounded", "model_version"]
     return {

@@ -110,7 +110,7 @@ def test_training_on_modal_fills_an_empty_volume(monkeypatch, tmp_path):
     monkeypatch.setattr(iris_app, "volume", double)
     monkeypatch.setattr(iris_app, "STORE", str(tmp_path / "volume"))
     version = iris_app.train.local()
-    assert open_store(iris_app.STORE).load_model(iris_daily.MODEL).version == version
+    assert open_store(iris_app.STORE).load_model(iris_daily.inference.MODEL).version == version
     assert [call[0] for call in double.method_calls] == ["reload", "commit"]
 
 
@@ -120,7 +120,7 @@ def test_training_the_wine_lab_on_modal_registers_model_and_generator(monkeypatc
     monkeypatch.setattr(features, "load_wines", features.offline_sample)
     version = wine_app.train.local()
     store = open_store(wine_app.STORE)
-    assert store.load_model(wine_daily.MODEL).version == version
+    assert store.load_model(wine_daily.inference.MODEL).version == version
     assert wine_daily.run_daily(store, date(2026, 1, 1)) == [date(2026, 1, 1)]
 
 

@@ -192,7 +192,8 @@ def test_freshness(through, missing, colour):
 
 def test_a_snapshot_is_published_once_per_content(iris_store):
     daily.run_daily(iris_store, FIRST)
-    assert snapshot.publish(iris_store, SNAPSHOT, daily.snapshot_content(iris_store)) is None
+    content = daily.snapshot_content(iris_store, inference.load(iris_store).record)
+    assert snapshot.publish(iris_store, SNAPSHOT, content) is None
 
 
 @pytest.mark.parametrize("text", ["", "no json", "[]", "{}", '"through"', "[" * 100_000])
