@@ -26,6 +26,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import subprocess
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -223,6 +224,27 @@ class FileStore:
 
     def open_files(self, name: str, version: str = "latest") -> FilesVersion:
         return FilesVersion(**self._open("files", name, self._pick("files", name, version)))
+
+    def list_files(self, name: str) -> list[str]:
+        folders = sorted(p for p in _list(self.root / "files" / check_name(name)) if _is_commit(p))
+        return [p.name for p in folders if self._is_committed(p)]
+
+    def prune_files(self, name: str, keep: int) -> None:
+        kept = self.list_files(name)[-keep:]
+        for folder in _list(self.root / "files" / check_name(name)):
+            # what is uncommitted and older than the newest version was left by a writer that died
+            if kept and _is_commit(folder) and folder.name < kept[-1] and folder.name not in kept:
+                self._complete.pop(folder / "manifest.json", None)
+                (folder / "manifest.json").unlink(missing_ok=True)  # first: now it is uncommitted
+                for file in filter(Path.is_file, folder.rglob("*")):
+                    os.truncate(file, 0)  # Drive keeps what is removed in a trash that fills it
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _is_committed(self, version: Path) -> bool:
+        try:
+            return self._manifest(version / "manifest.json") is not None
+        except Damaged:  # opening it will say so
+            return True
 
     def save_model(
         self, model: Model, folder: Path, metrics: dict[str, float], metadata: dict[str, Any]
