@@ -44,7 +44,7 @@ daily-wine: .venv/wine.done  ## today's wine and its prediction, and every misse
 notebooks: .venv/all.done  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-test: .venv/dev.done  ## run the tests
+test: .venv/dev.done build/whisper/multilingual.tiktoken  ## run the tests
 	$(BIN)/pytest
 
 lint: .venv/dev.done  ## check style
@@ -62,6 +62,9 @@ lock: .venv/dev.done  ## write what is installed in .venv to requirements.txt
 
 clean:  ## remove build/ and the environment; the store/ stays
 	rm -rf build .venv
+
+build/whisper/multilingual.tiktoken: .venv/dev.done
+	-$(BIN)/python tools/whisper_vocabulary.py
 
 build/demo/lab1_iris/store/models/iris_species:
 	@$(MAKE) --no-print-directory iris

@@ -1,11 +1,13 @@
-"""The Whisper lab on Modal: the feature stage fanned out, a container for each shard.
+"""The Whisper lab on Modal: the feature stage fanned out, and training on a GPU.
 
     modal volume put whisper-data cv-corpus-26.0-2026-06-12-pl.tar.gz
     modal run lab2_whisper/modal_app.py --archive cv-corpus-26.0-2026-06-12-pl.tar.gz \
         --corpus common_voice_pl
+    modal run --detach lab2_whisper/modal_app.py::training --corpus common_voice_pl \
+        --model openai/whisper-small --name small_pl
 
 The volume holds the archive and the store, in its folder `store`. Run again after a failure, it
-makes only the shards that are missing.
+makes only the shards that are missing, and a training goes on from its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -15,12 +17,16 @@ from pathlib import Path
 
 import modal
 
+from lab2_whisper import publish
 from lab2_whisper.corpora import common_voice
 from lab2_whisper.features import Plan, Shard, build_shard, finish_corpus, plan_corpus
+from lab2_whisper.training import Run, judge, train
 from labstore import FilesVersion, open_store
 
 DATA = "/data"
 CORES = 4
+GPU = "L4"
+SESSION_MINUTES = 220  # below the function's timeout: what is cut off there is not saved
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 app = modal.App("whisper")
@@ -65,3 +71,28 @@ def features(archive: str, corpus: str, locale: str = "pl") -> None:
     light = replace(plan, shards=())
     shards = list(make_shard.starmap((light, shard, store) for shard in plan.shards))
     print(finish.remote(light, shards, store).metadata)
+
+
+@app.function(
+    image=image,
+    gpu=GPU,
+    cpu=CORES,
+    volumes={DATA: volume},
+    timeout=4 * 3600,
+    retries=modal.Retries(max_retries=5, initial_delay=10.0),  # each goes on where it was
+)
+def train_some(run: Run, store: str, minutes: float = SESSION_MINUTES) -> dict[str, float] | None:
+    """Train for a while; the registered model's figures once it is finished, else None."""
+    opened = open_store(store)
+    outcome = train(opened, run, minutes, folder="/tmp/whisper")
+    if not outcome.finished:
+        return None
+    return publish.register(opened, outcome, judge(opened, outcome)).metrics
+
+
+@app.local_entrypoint()
+def training(corpus: str, model: str, name: str, steps: int = 2000) -> None:
+    run = Run(name, model, corpora=((corpus, 1.0),), steps=steps)
+    while (figures := train_some.remote(run, f"{DATA}/store")) is None:
+        print("The session is over; the next one goes on.")
+    print(figures)
