@@ -204,10 +204,13 @@ class Store(Protocol):
         """A version of a folder, every file verified."""
 
     def list_files(self, name: str) -> list[str]:
-        """The versions of a folder, oldest first; none where there is no such name."""
+        """The versions of a folder, oldest first, damaged ones too; none without such a name."""
 
     def prune_files(self, name: str, keep: int) -> None:
-        """Remove all but the newest `keep` versions: only for what is replaced, as checkpoints."""
+        """Remove all but the newest `keep` (1 or more) versions, and what dead writers left.
+
+        Only for a name with one writer whose versions replace each other, as checkpoints do.
+        """
 
     def save_model(
         self, model: Model, folder: Path, metrics: dict[str, float], metadata: dict[str, Any]

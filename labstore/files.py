@@ -229,24 +229,30 @@ class FileStore:
         return FilesVersion(**self._open("files", name, self._pick("files", name, version)))
 
     def list_files(self, name: str) -> list[str]:
-        home = self.root / "files" / check_name(name)
-        folders = sorted(p for p in _list(home) if is_commit(p))
-        return [p.name for p in folders if self._manifest(p / "manifest.json")]
+        folders = sorted(p for p in _list(self.root / "files" / check_name(name)) if is_commit(p))
+        return [p.name for p in folders if self._is_committed(p)]
 
     def prune_files(self, name: str, keep: int) -> None:
-        versions = self.list_files(name)
-        for version in versions[: max(0, len(versions) - keep)]:
-            self.remove("files", name, version)
+        kept = self.list_files(name)[-keep:]
+        for folder in _list(self.root / "files" / check_name(name)):
+            # what is uncommitted and older than the newest version was left by a writer that died
+            if kept and is_commit(folder) and folder.name < kept[-1] and folder.name not in kept:
+                self.remove("files", name, folder.name)
 
     def remove(self, kind: str, name: str, version: str) -> None:
-        """Remove a version of "files" or "models", if it is there."""
-        home = self.root / kind / check_name(name) / version
-        self._complete.pop(home / "manifest.json", None)
-        (home / "manifest.json").unlink(missing_ok=True)  # first: uncommitted
-        for file in home.rglob("*"):
-            if file.is_file():
-                os.truncate(file, 0)  # Drive moves what is removed to a trash that has limits
-        shutil.rmtree(home, ignore_errors=True)
+        """Remove a version of "files" or "models", or what is there of it."""
+        folder = self.root / kind / check_name(name) / version
+        self._complete.pop(folder / "manifest.json", None)
+        (folder / "manifest.json").unlink(missing_ok=True)  # first: now it is uncommitted
+        for file in filter(Path.is_file, folder.rglob("*")):
+            os.truncate(file, 0)  # Drive keeps what is removed in a trash that fills it
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _is_committed(self, version: Path) -> bool:
+        try:
+            return self._manifest(version / "manifest.json") is not None
+        except Damaged:  # opening it will say so
+            return True
 
     def save_model(
         self,

@@ -303,11 +303,13 @@ class HopsworksStore:
         return self._versions_in(f"{ROOT}/files/{check_name(name)}")
 
     def prune_files(self, name: str, keep: int) -> None:
-        versions = self.list_files(name)
-        for version in versions[: max(0, len(versions) - keep)]:
-            with _asking(f"remove files/{name}/{version}"):
-                self._datasets.remove(f"{ROOT}/files/{name}/{version}")
-            self._local.remove("files", name, version)
+        kept = self.list_files(name)[-keep:]
+        for home in (f"{ROOT}/files/{name}", f"{ROOT}/uploads/{name}"):
+            for version in self._versions_in(home):
+                if version < kept[-1] and version not in kept:
+                    with _asking(f"remove {home}/{version}"):
+                        self._datasets.remove(f"{home}/{version}")
+                    self._local.remove("files", name, version)
 
     def save_model(
         self, model: Model, folder: Path, metrics: dict[str, float], metadata: dict[str, Any]
@@ -420,11 +422,12 @@ class HopsworksStore:
         if kind == "models":
             self._register(folder, manifest)
             return
-        self._make_folder(f"{ROOT}/uploads")
-        self._make_folder(f"{ROOT}/files/{name}")
+        home, unfinished = f"{ROOT}/files/{name}", f"{ROOT}/uploads/{name}"
+        self._make_folder(home)
+        self._make_folder(unfinished)
         with _asking(f"upload files/{name}/{version}"):
-            self._datasets.upload(str(folder), f"{ROOT}/uploads", overwrite=True)
-            self._datasets.move(f"{ROOT}/uploads/{version}", f"{ROOT}/files/{name}/{version}")
+            self._datasets.upload(str(folder), unfinished, overwrite=True)
+            self._datasets.move(f"{unfinished}/{version}", f"{home}/{version}")
 
     def _register(self, folder: Path, manifest: dict[str, Any]) -> None:
         _check_downloadable(folder)

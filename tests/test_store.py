@@ -372,23 +372,23 @@ def test_files_open_as_latest_or_by_id_and_never_change(store, tmp_path):
         assert (again.path / "a.txt").read_text() == str(number)
 
 
-def test_versions_of_files_are_listed_by_age_and_pruned_to_the_newest(store, tmp_path):
+def test_versions_of_files_are_listed_and_old_ones_pruned(store, tmp_path):
     assert store.list_files("checkpoint") == []
-    source = folder_of(tmp_path / "source", **{"deep__a.txt": "1"})
-    versions = [store.save_files("checkpoint", source, {"step": n}) for n in range(4)]
-    other = store.save_files("shards", source, {})
-    assert store.list_files("checkpoint") == [v.version for v in versions]
+    versions = [
+        store.save_files(
+            "checkpoint", folder_of(tmp_path / "source", **{"weights.bin": str(n)}), {"n": n}
+        )
+        for n in range(4)
+    ]
+    assert store.list_files("checkpoint") == [version.version for version in versions]
     store.prune_files("checkpoint", keep=2)
-    assert store.list_files("checkpoint") == [v.version for v in versions[2:]]
-    assert store.open_files("checkpoint") == versions[-1]
-    with pytest.raises(NotFound, match=versions[0].version):
-        store.open_files("checkpoint", versions[0].version)
-    store.prune_files("checkpoint", keep=2)
-    assert store.open_files("checkpoint", versions[2].version) == versions[2]
-    store.prune_files("checkpoint", keep=0)
-    assert store.list_files("checkpoint") == [] and store.open_files("shards") == other
+    assert store.list_files("checkpoint") == [version.version for version in versions[2:]]
+    assert store.open_files("checkpoint").metadata == {"n": 3}
+    assert store.open_files("checkpoint", versions[2].version).metadata == {"n": 2}
     with pytest.raises(NotFound):
-        store.open_files("checkpoint")
+        store.open_files("checkpoint", versions[0].version)
+    store.prune_files("checkpoint", keep=5)
+    assert len(store.list_files("checkpoint")) == 2
 
 
 def test_a_version_is_newer_than_any_before_it_whatever_the_clock_says(
@@ -781,6 +781,34 @@ def test_a_manifest_that_points_outside_its_folder_is_refused(root):
     FileStore(root)._write_manifest(file, manifest)
     with pytest.raises(Damaged, match="outside its folder"):
         open_version(root, "files")
+
+
+def test_pruning_removes_what_a_killed_writer_left(tmp_path):
+    store = FileStore(tmp_path / "store")
+    first = store.save_files(
+        "checkpoint", folder_of(tmp_path / "source", **{"weights.bin": str(1)}), {}
+    )
+    dead = store.root / "files" / "checkpoint" / "20200101T000000000000Z-00000000"
+    shutil.copytree(first.path, dead)
+    (dead / "manifest.json").unlink()
+    newer = store.root / "files" / "checkpoint" / "29990101T000000000000Z-00000000"
+    shutil.copytree(dead, newer)  # may be on its way
+    store.prune_files("checkpoint", keep=1)
+    assert not dead.exists() and newer.exists()
+    assert store.list_files("checkpoint") == [first.version]
+
+
+def test_a_damaged_version_is_listed_so_that_it_can_be_named(tmp_path):
+    store = FileStore(tmp_path / "store")
+    version = store.save_files(
+        "checkpoint", folder_of(tmp_path / "source", **{"weights.bin": str(1)}), {}
+    )
+    manifest = store.root / "files" / "checkpoint" / version.version / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-9] + b"00000000\n")
+    store = FileStore(tmp_path / "store")
+    assert store.list_files("checkpoint") == [version.version]
+    with pytest.raises(Damaged):
+        store.open_files("checkpoint", version.version)
 
 
 # ----------------------------------------------------------- folders that refuse to be written
