@@ -308,18 +308,19 @@ class FileStore:
         self._open(kind, name, manifest)
         yield self.root / kind / name / manifest["version"]
 
-    def adopt(self, kind: str, folder: Path) -> None:
-        """Keep another store's version, lent as a folder, under its own id; once is enough."""
+    def adopt(self, kind: str, folder: Path) -> bool:
+        """Keep another store's version, lent as a folder, under its own id; False if it is here."""
         manifest = read_manifest(folder)
         home = self.root / kind / check_name(manifest["name"]) / manifest["version"]
         if self._manifest(home / "manifest.json"):
-            return
+            return False
         self.remove(kind, manifest["name"], manifest["version"])  # what a killed copy left
         for inside, facts in manifest["files"].items():
             _, sha256 = self._copy(Path(folder) / inside, home / inside)
             if sha256 != facts["sha256"]:
                 raise _damaged(Path(folder) / inside, "is damaged")
         self._write_manifest(home / "manifest.json", manifest)
+        return True
 
     # ------------------------------------------------------- versions inside
 

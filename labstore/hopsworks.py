@@ -306,7 +306,7 @@ class HopsworksStore:
         kept = self.list_files(name)[-keep:]
         for home in (f"{ROOT}/files/{name}", f"{ROOT}/uploads/{name}"):
             for version in self._versions_in(home):
-                if version < kept[-1] and version not in kept:
+                if kept and version < kept[-1] and version not in kept:
                     with _asking(f"remove {home}/{version}"):
                         self._datasets.remove(f"{home}/{version}")
                     self._local.remove("files", name, version)
@@ -400,13 +400,15 @@ class HopsworksStore:
             with _asking(f"download {inside} of files/{name}/{version}"):
                 self._datasets.download(f"{home}/{inside}", str(folder / inside))
 
-    def adopt(self, kind: str, folder: Path) -> None:
-        """Keep another store's version, lent as a folder, under its own id; once is enough."""
+    def adopt(self, kind: str, folder: Path) -> bool:
+        """Keep another store's version, lent as a folder, under its own id; False if it is here."""
         manifest = read_manifest(folder)
         name = check_name(manifest["name"])
         there = self._models(name) if kind == "models" else self.list_files(name)
-        if manifest["version"] not in there:
-            self._upload(kind, Path(folder), manifest)
+        if manifest["version"] in there:
+            return False
+        self._upload(kind, Path(folder), manifest)
+        return True
 
     def _send(self, kind: str, folder: Path) -> None:
         """Upload a version of the cache; where that fails, it is not kept there either."""

@@ -12,7 +12,9 @@ written after its source, release 5.2.1:
   without one, and a failing job (`failing`) raises;
 - `exists` is False for whatever fails (`down`); folders are made one by one, listed 1000 at a
   time, and nothing is overwritten unasked;
-- a model's version is a running number; its download leaves out folders called Artifacts.
+- a model's version is a running number; its download leaves out folders called Artifacts;
+- a group's own `read` obeys HOPS_START_TIME and HOPS_END_TIME, its end is exclusive, and it shows
+  the past to nobody outside of Spark.
 """
 
 from __future__ import annotations
@@ -189,11 +191,21 @@ class Cluster:
                 get_feature=lambda name: next((f for f in group.features if f.name == name), None),
                 insert=partial(self._insert, group),
                 select=lambda names: self._query(group, names, []),
+                read=partial(self._read, group),
                 commit_details=lambda wallclock_time=None, limit=None: self._commits(group, limit),
                 delete=lambda: self.groups.pop((group.name, group.version)),
             )
         self._handles[id(group)].features = list(group.features)
         return self._handles[id(group)]
+
+    def _read(self, group, wallclock_time=None, start_time=None, end_time=None, **more):
+        if wallclock_time:
+            raise FeatureStoreException("Python environments does not support incremental queries.")
+        window = hsfs.util._apply_scheduler_time_defaults(start_time, end_time)
+        feature = next(f for f in group.features if f.name == group.event_time)
+        condition = hsfs.util._build_time_filter(feature, *window)
+        names = [f.name for f in group.features]
+        return self._query(group, names, [condition] if condition else []).read(**more)
 
     def _commits(self, group, limit):
         self._answer()

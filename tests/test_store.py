@@ -461,6 +461,14 @@ def test_of_equally_good_models_the_newest_is_best(store, tmp_path, model):
 
 
 @pytest.mark.parametrize("model", [LOW_ERROR, HIGH_SCORE])
+def test_a_model_of_real_data_is_better_than_any_other(store, tmp_path, model):
+    source = folder_of(tmp_path / "source", **{"model.txt": "x"})
+    for data, figure in (("real", 0.5), ("offline sample", 0.0), ("offline sample", 1.0)):
+        store.save_model(model, source, {model.metric: figure}, {"data": data})
+    assert store.load_model(model).metadata["data"] == "real"
+
+
+@pytest.mark.parametrize("model", [LOW_ERROR, HIGH_SCORE])
 def test_a_model_whose_metric_is_no_number_is_never_best(store, tmp_path, model):
     with pytest.raises(StoreError, match=f"{model.metric}.*nan"):
         save_models(store, tmp_path / "source", model, [float("nan")])
