@@ -263,10 +263,15 @@ class HopsworksStore:
         rows of that job's hour alone, unasked.
         """
         with _asking(f"read {stored.name}"):
-            query = stored.select(names)
-            if conditions:
-                query = query.filter(functools.reduce(operator.and_, conditions))
-            return query.read(dataframe_type="pandas")[names]
+            try:
+                query = stored.select(names)
+                if conditions:
+                    query = query.filter(functools.reduce(operator.and_, conditions))
+                return query.read(dataframe_type="pandas")[names]
+            except Exception:
+                if stored.commit_details(limit=1):
+                    raise
+                return pd.DataFrame(columns=names)  # registered, but nothing was ever written to it
 
     def feature_view(self, group: FeatureGroup, labels: Sequence[str] = ()) -> Any:
         """Hopsworks' feature view of a stored group, for training there; made if it is not there yet.

@@ -8,6 +8,7 @@ written after its source, release 5.2.1:
 - "no version" means version 1;
 - a group is registered by its first insert even where writing its DELTA table then fails, as it
   does outside of a cluster without load balancers (`outside`);
+- a group that was registered but never written to cannot be read;
 - HUDI rows are readable once a job has run; while another run goes on (`busy`), `insert` returns
   without one, and a failing job (`failing`) raises;
 - `exists` is False for whatever fails (`down`); folders are made one by one, listed 1000 at a
@@ -265,9 +266,9 @@ class Cluster:
         def read(online=False, dataframe_type="default", **_):
             self._answer()
             types = {feature.name: feature.type for feature in group.features}
+            if group.rows is None:
+                raise FeatureStoreException("There is no table at the group's location")
             rows = group.rows
-            if rows is None:
-                rows = pd.DataFrame({name: [] for name in types})
             for condition in filters:
                 rows = rows[_holds(condition, rows)]
             order = list(range(len(rows)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 
 hopsworks = pytest.importorskip("hopsworks")
 
+import test_store as contract  # noqa: E402
+from hopsworks_common.core.project_api import ProjectApi  # noqa: E402
 from hopsworks_double import Cluster, rest_error  # noqa: E402
 from test_store import FLOWERS, HIGH_SCORE, flower, folder_of, frame, group, ids  # noqa: E402
 
@@ -89,9 +92,9 @@ def test_what_is_missing_is_named_before_the_client_is_imported(
 def test_the_real_login_prompts_for_nothing_and_passes_over_an_older_key(monkeypatch, tmp_path):
     """The client's own code, up to the connection; a key file of somebody else lies in the way."""
     connection = create_autospec(hopsworks._load_connection_class(), instance=True)
-    connection._project_api._get_project.return_value = Cluster()._login(
-        project="labs", engine="python"
-    )
+    connection._project_api = create_autospec(ProjectApi, instance=True)
+    project = Cluster().login(project="labs", engine="python")
+    connection._project_api._get_project.return_value = project
     connect = create_autospec(hopsworks._load_connection_class()._connection)
     connect.return_value = connection
     monkeypatch.setattr(hopsworks, "_hw_connection", connect)
@@ -167,7 +170,8 @@ def test_upper_case_and_spaces_of_columns_come_back(store, cluster):
     )
     rows = pd.DataFrame({"flowerID": ["a", "b"], "pH": [1.0, 2.0], "fresh": [True, False]})
     rows["Measured At"] = pd.Series([START, START + DAY], dtype=UTC_TIME)
-    rows["seen_at"] = rows["Measured At"] + pd.Timedelta(microseconds=123_456)
+    seen = rows["Measured At"] + pd.Timedelta(microseconds=123_456)
+    rows["seen_at"] = seen.astype(UTC_TIME)
     store.insert(mixed, rows)
     (stored,) = cluster.groups.values()
     assert set(stored.rows) == {
@@ -254,6 +258,19 @@ def test_long_texts_are_kept(store):
 
 # -------------------------------------------------------------------------- DELTA and HUDI
 
+ROWS = [  # the contract's tests of rows
+    test
+    for name, test in vars(contract).items()
+    if name.startswith("test_") and list(inspect.signature(test).parameters) == ["store"]
+]
+
+
+@pytest.mark.parametrize("test", ROWS, ids=lambda test: test.__name__)
+def test_the_contract_of_rows_holds_with_hudi_too(store, cluster, test):
+    cluster.outside = True
+    test(store)
+    assert {stored.time_travel_format for stored in cluster.groups.values()} <= {"HUDI"}
+
 
 def test_where_delta_cannot_be_written_the_group_becomes_a_hudi_one(store, cluster):
     cluster.outside = True
@@ -298,7 +315,18 @@ def test_a_job_that_stays_busy_or_fails_is_an_error(store, cluster, monkeypatch)
         store.insert(FLOWERS, frame(flower("a")))
     cluster.busy, cluster.failing = 0, True
     with pytest.raises(StoreError, match=r"could not insert 1 rows.*job failed"):
-        store.insert(FLOWERS, frame(flower("a")))
+        store.insert(FLOWERS, frame(flower("b")))
+    assert store.read(FLOWERS).empty  # registered, but nothing was ever written to it
+    cluster.failing = False
+    store.insert(FLOWERS, frame(flower("c")))
+    assert ids(store.read(FLOWERS)) == ["a", "b", "c"]  # what was sent is not lost
+
+
+def test_rows_that_cannot_be_read_are_not_taken_for_none(store, cluster):
+    store.insert(FLOWERS, frame(flower("a")))
+    store._find(FLOWERS).select.side_effect = rest_error(500, "query service")
+    with pytest.raises(StoreError, match=r"could not read flowers.*query service"):
+        store.read(FLOWERS)
 
 
 # --------------------------------------------------------------------------- feature views
