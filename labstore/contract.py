@@ -226,9 +226,13 @@ class Store(Protocol):
 
 def check_name(name: str) -> str:
     """The name itself, or StoreError when it could not be a folder's name everywhere."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
+    if not is_name(name):
         raise StoreError(
             f"{name!r} is no name for a store: use lower-case letters, digits and _ "
             "(at most 63), a letter first, e.g. 'iris_flowers'."
         )
     return name
+
+
+def is_name(name: str) -> bool:
+    return re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) is not None

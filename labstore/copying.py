@@ -37,6 +37,9 @@ def copy(
 ) -> list[Copied]:
     """Copy a whole store; what the target has already is checked, not copied again.
 
+    Both are stores that can also tell their `contents`, `lend` a version and `adopt` one, as
+    FileStore and HopsworksStore do.
+
     `groups` declares the groups that the source may hold. Where a key is in both stores, the
     source's row is kept; rows and versions that only the target has stay as they are. Raises
     StoreError, before anything is written, for a group that is not declared, and Damaged naming

@@ -47,6 +47,7 @@ from labstore.contract import (
     NotFound,
     StoreError,
     check_name,
+    is_name,
 )
 from labstore.files import (
     INGESTED,
@@ -366,8 +367,9 @@ class HopsworksStore:
         """What is kept here by this store, for copying it elsewhere."""
         with _asking("list the feature groups"):
             groups = self._features.get_feature_groups()
-        files = {name: self.list_files(name) for name in self._list(f"{ROOT}/files")}
-        models = {name: sorted(self._models(name)) for name in self._list("Models")}
+        home = f"{ROOT}/files"
+        files = {name: self.list_files(name) for name in self._list(home) if is_name(name)}
+        models = {n: sorted(self._models(n)) for n in self._list("Models") if is_name(n)}
         return Contents(
             groups=sorted(
                 f"{g.name} v{g.version}" for g in groups if str(g.description).startswith(MARK)

@@ -474,7 +474,10 @@ def test_other_peoples_models_and_groups_are_left_alone(store, cluster, tmp_path
     store.insert(FLOWERS, frame(flower("a")))
     next(iter(cluster.groups.values())).description = "theirs"
     cluster._handles.clear()
-    assert store.contents().groups == []
+    cluster.models["TheirModel", 1] = {"metrics": {}, "description": None}
+    cluster.folders |= {"Models/TheirModel", "Resources/ml-labs", "Resources/ml-labs/files"}
+    cluster.files["Resources/ml-labs/files/README.md"] = b"theirs"
+    assert store.contents().groups == [] == list(store.contents().files)
     assert store.contents().models == {"flower_score": [saved.version]}
 
 
