@@ -566,7 +566,8 @@ def _described(model: Any) -> dict[str, Any]:
     """What `_register` has written into a model's description; nothing for other people's models."""
     try:
         words = json.loads(model.description)[MARK]
-        return words if is_commit(Path(words["version"])) else {}
+        own = is_commit(Path(words["version"])) and "/" not in words["version"]
+        return words if own else {}
     except (TypeError, ValueError, KeyError):
         return {}
 
@@ -579,7 +580,7 @@ def _summary(version: str, found: Any, metric: str) -> dict[str, Any]:
     figures = {_plain(name): value for name, value in (found.training_metrics or {}).items()}
     value = figures.get(_plain(metric))
     metrics = {} if value is None else {metric: float(value)}
-    real = "real" if _described(found)["real"] else None
+    real = "real" if _described(found).get("real") else None
     return {"version": version, "metrics": metrics, "metadata": {"data": real}}
 
 

@@ -469,7 +469,10 @@ def test_metrics_that_the_client_respells_still_decide(store, tmp_path):
 def test_other_peoples_models_and_groups_are_left_alone(store, cluster, tmp_path):
     source = folder_of(tmp_path / "source", a="1")
     saved = store.save_model(HIGH_SCORE, source, {"score": 0.1}, {})
-    cluster.models["flower_score", 99] = {"metrics": {"score": 1.0}, "description": "mine"}
+    path = json.dumps({"ml-labs": {"version": f"../{saved.version}"}})
+    for number, words in enumerate(["mine", "[1]", "7", '{"ml-labs": 1}', path, None]):
+        theirs = {"metrics": {"score": 1.0}, "description": words}
+        cluster.models["flower_score", 90 + number] = theirs
     assert store.load_model(HIGH_SCORE) == saved == store.load_model(HIGH_SCORE, "latest")
     store.insert(FLOWERS, frame(flower("a")))
     next(iter(cluster.groups.values())).description = "theirs"
