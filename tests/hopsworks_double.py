@@ -196,8 +196,10 @@ class Cluster:
                 commit_details=lambda wallclock_time=None, limit=None: self._commits(group, limit),
                 delete=lambda: self.groups.pop((group.name, group.version)),
             )
-        self._handles[id(group)].features = list(group.features)
-        return self._handles[id(group)]
+        handle = self._handles[id(group)]
+        handle.features = handle.columns = list(group.features)
+        handle.id = 1 if (group.name, group.version) in self.groups else None
+        return handle
 
     def _read(self, group, wallclock_time=None, start_time=None, end_time=None, **more):
         if wallclock_time:
