@@ -41,6 +41,9 @@ daily-iris: .venv/iris.done  ## today's Iris flower and its prediction, and ever
 daily-wine: .venv/wine.done  ## today's wine and its prediction, and every missed day before, in store/
 	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_wine.daily
 
+copy-store: .venv/iris.done  ## copy a whole store and prove it: make copy-store FROM=store TO=hopsworks:labs
+	$(BIN)/python tools/copy_store.py "$(FROM)" "$(TO)"
+
 notebooks: .venv/all.done  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
@@ -82,4 +85,4 @@ build/demo/lab1_wine/store/models/wine_quality:
 	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint requirements.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
-.PHONY: help demo iris wine whisper ui-iris ui-iris-monitor ui-wine ui-wine-monitor daily-iris daily-wine notebooks test lint bench address lock clean
+.PHONY: help demo iris wine whisper ui-iris ui-iris-monitor ui-wine ui-wine-monitor daily-iris daily-wine copy-store notebooks test lint bench address lock clean
