@@ -67,6 +67,10 @@ SIGNS = {
         "in your country",
     ),
 }
+WARNING_SIGNS = {
+    "refused": ("http error 403", "http error 429"),
+    "no network": ("transporterror",),
+}
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that have come and the bytes in all, None where nobody knows."""
@@ -183,6 +187,7 @@ def _client(**more: Any) -> Iterator[Any]:
     """yt-dlp, allowed nothing but YouTube's videos, whose errors become VideoError."""
     import yt_dlp
 
+    notes = _Notes()
     settings = {
         "allowed_extractors": ["youtube"],  # not its playlists, searches or any other site
         "noplaylist": True,
@@ -194,26 +199,31 @@ def _client(**more: Any) -> Iterator[Any]:
         "retries": 2,
         "fragment_retries": 2,
         "extractor_retries": 1,
-        "file_access_retries": 0,
         "skip_unavailable_fragments": False,
         "quiet": True,
         "noprogress": True,
-        "logger": _Silent(),
+        "logger": notes,
         "color": "never",
     }
     try:
         with yt_dlp.YoutubeDL(settings | more) as client:
             yield client
     except (yt_dlp.utils.YoutubeDLError, OSError) as error:
-        raise _explained(error) from None
+        raise _explained(error, notes.warnings) from None
 
 
-class _Silent:
-    """A logger for yt-dlp: what matters comes as an error."""
+class _Notes:
+    """A logger for yt-dlp that prints nothing; why a request failed may be in a warning alone."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
 
     def debug(self, message: str) -> None: ...
 
-    warning = error = debug
+    error = debug
+
+    def warning(self, message: str) -> None:
+        self.warnings.append(message)
 
 
 def _metadata(client: Any, video: str) -> dict[str, Any]:
@@ -228,7 +238,8 @@ def _metadata(client: Any, video: str) -> dict[str, Any]:
     return info
 
 
-def _explained(error: Exception) -> VideoError:
+def _explained(error: Exception, warnings: list[str]) -> VideoError:
+    """From the failed request where there is one, else from the words of YouTube's refusal."""
     from yt_dlp.networking.exceptions import HTTPError, TransportError
 
     for cause in _causes(error):
@@ -236,11 +247,13 @@ def _explained(error: Exception) -> VideoError:
             return VideoError("refused")
         if isinstance(cause, TransportError):
             return VideoError("no network")
-    message = str(error).lower()
-    for reason, signs in SIGNS.items():
-        if any(sign in message for sign in signs):
-            return VideoError(reason)
-    return VideoError("other", detail=_detail(str(error)))
+    reason = _first_sign(SIGNS, str(error)) or _first_sign(WARNING_SIGNS, " ".join(warnings))
+    return VideoError(reason) if reason else VideoError("other", detail=_detail(str(error)))
+
+
+def _first_sign(signs: dict[str, tuple[str, ...]], message: str) -> str | None:
+    message = message.lower()
+    return next((r for r, known in signs.items() if any(sign in message for sign in known)), None)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

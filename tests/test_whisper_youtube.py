@@ -61,6 +61,12 @@ def nothing_left(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+CONTEXT = {"client": {"clientName": "WEB", "clientVersion": "2.20261120.00.00", "hl": "en"}}
+PAGE = f"""<html><script>ytcfg.set({json.dumps({"INNERTUBE_CONTEXT": CONTEXT})});</script>
+<script>var ytInitialData = {{"contents": {{"twoColumnWatchNextResults": {{}}}}}};</script></html>
+""".encode()
+
+
 class Answers:
     """YouTube as yt-dlp sees it: a page, and what its player is told of the one video."""
 
@@ -84,13 +90,13 @@ class Answers:
                 ]
             }
 
-    def __call__(self, client, request: Request | str) -> Response:
+    def __call__(self, request: Request | str) -> Response:
         request = Request(request) if isinstance(request, str) else request
         self.urls.append(request.url)
         path = urlsplit(request.url).path
         if path == "/videoplayback":
             return self.stream(request)
-        body = json.dumps(self.player).encode() if path.endswith("/player") else b"{}"
+        body = json.dumps(self.player).encode() if path.endswith("/player") else PAGE
         return Response(io.BytesIO(body), request.url, {"Content-Length": str(len(body))})
 
     def stream(self, request: Request) -> Response:
@@ -112,7 +118,7 @@ def answer(monkeypatch):
 
     def answer(*args, kind=Answers, **kwargs) -> Answers:
         answers = kind(*args, **kwargs)
-        monkeypatch.setattr(yt_dlp.YoutubeDL, "urlopen", lambda *call: answers(*call))
+        monkeypatch.setattr(yt_dlp.YoutubeDL, "urlopen", lambda self, request: answers(request))
         return answers
 
     return answer
@@ -187,22 +193,29 @@ def test_what_is_no_link_is_refused_without_a_connection(pasted, asked):
 
 @pytest.mark.parametrize("pasted", PLAYLISTS)
 def test_a_playlist_has_its_own_sentence(pasted, asked):
-    with pytest.raises(LabError, match="is a playlist.*Open the video"):
+    with pytest.raises(LabError, match=r"is a playlist.*Open the video"):
         look_up(video_id(pasted))
     assert asked == []
 
 
-@pytest.mark.parametrize(
-    "address", [*PLAYLISTS, *(link for link in REFUSED if ":" in link), "ytsearch:wywiad"]
-)
+FOREIGN = [
+    *PLAYLISTS,
+    "file:///etc/passwd",
+    "http://127.0.0.1",
+    "https://consent.youtube.com/m?continue=http://127.0.0.1/",
+    "https://www.youtube.com/redirect?q=http://127.0.0.1/",
+    f"https://127.0.0.1/watch?v={ID}",
+    "ytsearch:wywiad",
+    "--exec=touch",
+]
+
+
+@pytest.mark.parametrize("address", FOREIGN)
 def test_the_downloader_itself_would_open_no_such_address_either(address, asked):
     """The second fence: what a bug in video_id let through, yt-dlp's settings refuse."""
-    opened = f"www.youtube.com/watch?v={ID}" in address.split("@")[0] and "evil" not in address
     with pytest.raises(VideoError), youtube._client() as client:
         client.extract_info(address, download=True)
-    if not opened:
-        assert asked == []
-    assert all(is_video_host(host) for host in asked)
+    assert asked == []
 
 
 def is_video_host(host: str) -> bool:
@@ -307,8 +320,8 @@ def test_without_a_network_only_the_video_host_was_asked_for(stage, asked):
 @pytest.mark.parametrize("path", ["/player", "/videoplayback"])
 def test_a_status_of_refusal_is_told_from_others(answer, path, status, reason):
     class Refusing(Answers):
-        def __call__(self, client, request):
-            response = super().__call__(client, request)
+        def __call__(self, request):
+            response = super().__call__(request)
             if urlsplit(response.url).path.endswith(path):
                 response.status = status
                 raise HTTPError(response)
@@ -323,14 +336,17 @@ def test_a_line_that_breaks_midway_leaves_nothing(answer):
         def stream(self, request):
             response = super().stream(request)
             whole = response.fp.read
-            response.fp.read = lambda *size: whole(*size) if self.read < 5000 else broken()
+
+            def read(*size):
+                if self.read > 5000:
+                    raise TransportError("connection reset")
+                return whole(*size)
+
+            response.fp.read = read
             return response
 
-    def broken():
-        raise TransportError("connection reset")
-
-    answer(kind=Breaking)
-    assert failure("fetch").reason in ("no network", "other")
+    answer(kind=Breaking, sound=bytes(100_000))
+    assert failure("fetch").reason == "no network"
 
 
 def test_a_video_over_the_limit_of_time_is_not_fetched(answer):
