@@ -66,6 +66,7 @@ SIGNS = {
         "terminated",
         "in your country",
     ),
+    "no network": ("got error", "timed out", "connection reset"),
 }
 WARNING_SIGNS = {
     "refused": ("http error 403", "http error 429"),
