@@ -149,6 +149,18 @@ def test_ctrl_c_ends_it_with_what_was_written_whole(heard, tmp_path, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp3", "a.txt", "b.mp3"]
 
 
+def test_a_bar_shows_which_file_is_heard_and_how_far(heard, tmp_path):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    files, terminal = record(tmp_path, "a.mp3", "b.mp3"), Terminal()
+    heard.setattr(sys, "stderr", terminal)
+    assert transcribe.main(files) == 0
+    assert "1/2 a.mp3 |" in terminal.getvalue()
+    assert re.search(r"2/2 b\.mp3 \|[^|]+\| 1/1 s of sound", terminal.getvalue())
+
+
 @pytest.mark.parametrize("names", [("a.mp3", "a.wav"), ("a.vtt",), ("a.vtt", "a.mp3")])
 def test_no_text_replaces_another_or_a_recording(heard, tmp_path, capsys, names):
     files = record(tmp_path, *names)
