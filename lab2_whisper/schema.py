@@ -74,8 +74,3 @@ def whisper_language(locale: str) -> str:
             f"{', '.join(sorted(LANGUAGES))}: choose the nearest for the tokenizer."
         )
     return language
-
-
-def model_of(corpus: str) -> Model:
-    """The line of models tuned for a corpus; which is best is decided on that corpus's test."""
-    return Model(name=f"whisper_{corpus}", metric="wer", direction="min")
