@@ -23,7 +23,7 @@ from lab2_whisper.schema import LabError
 Progress = Callable[[float, float | None], None]
 """Called with the seconds that are done and the seconds in all, None where nobody knows."""
 
-Work = Callable[[threading.Event, Progress], Generator[Any]]
+Work = Callable[[threading.Event, Progress], Generator[Any, None, None]]
 """Begins a job. Once the event is set, the generator is to end as soon as it can."""
 
 State = Literal["waiting", "running", "done", "stopped", "failed"]
