@@ -45,6 +45,7 @@ class Job:
 
     name: str  # to show
     work: Work
+    media: Path | None = None  # the visitor's file, which goes with the job
     state: State = "waiting"
     items: list[Any] = field(default_factory=list)  # what the work has yielded so far
     seconds_done: float = 0.0
@@ -166,18 +167,20 @@ class Visitor:
                 "Remove one from the list first."
             )
 
-    def add(self, name: str, work: Work) -> Job:
+    def add(self, name: str, work: Work, media: Path | None = None) -> Job:
         """Queue a job of this visitor's. Raises QueueFull or TooMany."""
         self.check_room()
-        job = Job(name, work)
+        job = Job(name, work, media)
         self.queue.add(job)
         self.jobs.append(job)
         return job
 
     def remove(self, job: Job) -> None:
-        """Stop a job and forget what it made."""
+        """Stop a job and forget what it was given and what it made."""
         self.queue.stop(job)
         self.jobs.remove(job)
+        if job.media:
+            job.media.unlink(missing_ok=True)
 
     def away(self) -> float:
         """Seconds since this visitor was here."""

@@ -139,9 +139,18 @@ def test_a_job_that_fails_keeps_what_it_had_and_the_next_one_runs(visitor, error
     until(lambda: all(job.state == "failed" for job in jobs_))
     assert [job.items for job in jobs_] == [["heard"], []]
     assert all(job.error is error for job in jobs_)
-    visitor.remove(jobs_[0])
     good = visitor.add("good", quick("y"))
     until(lambda: good.state == "done")
+
+
+def test_a_removed_job_takes_its_file_along(visitor):
+    media = visitor.folder / "1"
+    media.write_bytes(b"sound")
+    job = visitor.add("a", quick("x"), media)
+    until(lambda: job.state == "done")
+    assert media.exists()
+    visitor.remove(job)
+    assert not media.exists() and visitor.jobs == []
 
 
 def test_a_full_queue_and_a_greedy_visitor_are_told_so(queue):
