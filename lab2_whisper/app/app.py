@@ -266,7 +266,7 @@ class Result:
         self.kept = st.session_state.setdefault("kept", {}).setdefault(job, {})
 
     def show(self) -> None:
-        place, side = st.columns([2, 3])
+        place, side = st.columns([1, 2])
         with side:
             rows = self.edit()
         try:
@@ -313,7 +313,10 @@ class Result:
         return self.kept["rows"]
 
     def seek(self, key: str) -> None:
-        self.kept["at"] = page.seconds_of(st.session_state[key].label.removeprefix("▶"))
+        """Where the player goes: to the line whose second the button tells, as it starts now."""
+        second = page.seconds_of(st.session_state[key].label.removeprefix("▶"))
+        starts = (cue.start for cue in self.kept["cues"])
+        self.kept["at"] = next((start for start in starts if start >= second), second)
 
     def play(self) -> None:
         """The player. An audio player could show no subtitles, a video player takes sound too."""
