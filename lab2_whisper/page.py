@@ -46,7 +46,7 @@ STYLE = """<style>
 # Browsers draw subtitles on pictures alone, so a recording without one has them below the player.
 # With a place to go to, the player plays from there: Streamlit's own start_time knows whole
 # seconds only, and each of them only once.
-PLAYER = """<p class="spoken" aria-live="polite" hidden></p><script>  // {nonce}
+PLAYER = """<p class="spoken" aria-live="polite" hidden></p><script>{{  // {nonce}
 const video = document.querySelector("video.stVideo"), line = document.querySelector(".spoken");
 const track = video?.textTracks[0], place = {place};
 const show = () => {{
@@ -55,7 +55,7 @@ const show = () => {{
 }};
 if (track) {{ track.oncuechange = video.onloadedmetadata = show; show(); }}
 if (video && place !== null) {{ video.currentTime = place; video.play(); }}
-</script>"""
+}}</script>"""
 
 
 @dataclass(frozen=True)
