@@ -21,10 +21,7 @@ from whisper_speech import wav
 from lab2_whisper import audio, inference, page, subtitles
 from lab2_whisper.page_texts import ERRORS, PAGE_LANGUAGES, SPOKEN, TEXTS
 from lab2_whisper.schema import (
-    FOR_PAGES,
     NANO_CORPUS,
-    NANO_MODEL,
-    RECORD,
     SAMPLE_RATE,
     LabError,
     model_of,
@@ -36,23 +33,12 @@ APP = ROOT / "lab2_whisper/app/app.py"
 
 
 @pytest.fixture(scope="module")
-def nano(tmp_path_factory):
-    """The nano model's folder with its CTranslate2 copy, as training publishes it."""
-    from ctranslate2.converters import TransformersConverter
-
-    folder = shutil.copytree(NANO_MODEL, tmp_path_factory.mktemp("nano") / "model")
-    files = ["tokenizer.json", "preprocessor_config.json"]
-    converter = TransformersConverter(str(folder), copy_files=files)
-    converter.convert(str(folder / FOR_PAGES), quantization="int8")
-    (folder / RECORD).write_text(json.dumps({"short_context": True}))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def store(nano, tmp_path_factory):
+def store(published_nano, tmp_path_factory):
     """A store's folder with that model in it."""
     folder = tmp_path_factory.mktemp("whisper") / "store"
-    open_store(folder).save_model(model_of("nano_pl"), nano, {"wer": 0.5}, {"data": "nano"})
+    open_store(folder).save_model(
+        model_of("nano_pl"), published_nano, {"wer": 0.5}, {"data": "nano"}
+    )
     return folder
 
 
@@ -73,9 +59,9 @@ def speech():
 
 
 @pytest.fixture(scope="module")
-def heard(nano):
+def heard(published_nano):
     """heard(file): the texts that the model makes of it, for comparison with the page."""
-    transcriber = inference.load(nano)
+    transcriber = inference.load(published_nano)
     return lambda data: [segment.text for segment in inference.transcribe(data, transcriber)]
 
 
@@ -137,6 +123,7 @@ def address(store, folders, tmp_path_factory):
 def upload(tab, *files: tuple[str, bytes]) -> None:
     """Hand files in, as (name, content)."""
     chosen = [{"name": name, "mimeType": "", "buffer": data} for name, data in files]
+    tab.wait_for_function("document.querySelectorAll('input[type=file]').length == 1")
     tab.locator("input[type=file]").set_input_files(chosen)
     for name, _ in files[-3:]:  # the uploader shows three at a time
         tab.get_by_test_id("stFileUploader").get_by_text(name).wait_for()
