@@ -203,7 +203,7 @@ def show_jobs(t, here: Visitor) -> None:
 
 def job_list(t, here: Visitor) -> None:
     for job in here.jobs:
-        with st.container(border=True):
+        with st.container(border=True, key=f"job-{id(job)}"):
             show_job(t, here, job)
     if [(job, job.state) for job in here.jobs] != st.session_state.seen:
         st.rerun()  # the whole page: something ended, so there is a result to show
