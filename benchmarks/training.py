@@ -35,7 +35,7 @@ from labstore import Store, open_store
 
 DEMO = Run("demo", steps=150, evaluate_every=30)
 KILLED = Run("killed", steps=30, evaluate_every=3, validation_clips=4, batch=8)
-CONTEXT = Run("context", steps=30, evaluate_every=30, validation_clips=4)
+CONTEXT = Run("context", steps=20, evaluate_every=20, validation_clips=4)
 
 
 def demo(store: Store, folder: Path) -> dict[str, Any]:

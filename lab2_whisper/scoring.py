@@ -66,10 +66,13 @@ def load_whisper(
 
 
 @torch.no_grad()
-def generate(model, features: torch.Tensor) -> torch.Tensor:
-    """Token ids heard, greedily, in log-mel (B, n_mels, frames) of a window of any length."""
+def generate(model, features: torch.Tensor, seconds: float | None = None) -> torch.Tensor:
+    """Token ids heard, greedily, in log-mel (B, n_mels, frames) of a window of any length.
+
+    `seconds` of sound are in the window, all of it by default: a model that loops ends with them.
+    """
     frames = features.shape[-1]
-    limit = 20 + math.ceil(frames / 100 * TOKENS_PER_SECOND)
+    limit = 20 + math.ceil((seconds or frames / 100) * TOKENS_PER_SECOND)
     most = model.config.max_target_positions - 8  # the prompt takes four
     settings = copy.deepcopy(model.generation_config)
     settings.update(max_length=min(limit, most) + 4, num_beams=1, do_sample=False)
@@ -123,7 +126,8 @@ def _whisper(model: str | Path | tuple, language: str, window_seconds: float | N
     def speak(sounds: list[np.ndarray]) -> list[str]:
         items = [{"samples": sound, "labels": [0], "bands": []} for sound in sounds]
         samples = collate_sound(items, window_seconds)["samples"].to(whisper.device)
-        ids = generate(whisper, log_mel(samples, whisper.config.num_mel_bins))
+        longest = max(map(len, sounds)) / SAMPLE_RATE
+        ids = generate(whisper, log_mel(samples, whisper.config.num_mel_bins), longest)
         return tokenizer.batch_decode(ids, skip_special_tokens=True)
 
     return speak
