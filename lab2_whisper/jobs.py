@@ -13,6 +13,7 @@ import logging
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,7 @@ class Job:
     seconds_total: float | None = None  # None while nobody knows
     error: Exception | None = None  # why it failed
     stop: threading.Event = field(default_factory=threading.Event)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
     _started: float = 0.0
 
     @property

@@ -316,14 +316,15 @@ def silent_video() -> bytes:
 
 
 def test_bad_files_end_in_one_sentence_each_and_the_page_lives_on(address, guest, speech):
-    clip = wav(speech(0, 1))
+    clip, options = wav(speech(0, 1)), {"container": "mp4", "codec": "aac"}
+    m4a = audio.encode(speech(0, 1), SAMPLE_RATE, 64_000, **options)
     bad = {
         "text.mp3": b"This is a letter, not a song.\n" * 100,
         "nothing.wav": b"",
         "silent.mp4": silent_video(),
         "list.mp3": b"ffconcat version 1.0\nfile /etc/passwd\n",
         "playlist.mp3": b"#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:9/x.ts\n",
-        "cut.wav": clip[: len(clip) // 3],
+        "cut.m4a": m4a[: len(m4a) // 2],
     }
     tab = guest(address)
     upload(tab, *bad.items())

@@ -191,7 +191,7 @@ class Desk:
             yield from self.hear(path, stop, progress)
 
     def add(self, name: str, work: Work, media: Path | None = None) -> None:
-        st.session_state.awaited = self.visitor.add(name, work, media)
+        st.session_state.awaited = self.visitor.add(name, work, media).id
 
 
 def show_jobs(t, here: Visitor) -> None:
@@ -203,7 +203,7 @@ def show_jobs(t, here: Visitor) -> None:
 
 def job_list(t, here: Visitor) -> None:
     for job in here.jobs:
-        with st.container(border=True, key=f"job-{id(job)}"):
+        with st.container(border=True, key=f"job-{job.id}"):
             show_job(t, here, job)
     if [(job, job.state) for job in here.jobs] != st.session_state.seen:
         st.rerun()  # the whole page: something ended, so there is a result to show
@@ -216,7 +216,7 @@ def show_job(t, here: Visitor, job: Job) -> None:
     with state:
         show_state(t, here, job)
     action, end = ("stop", here.queue.stop) if job.active else ("remove", here.remove)
-    key = f"{action}-{id(job)}"
+    key = f"{action}-{job.id}"
     button.button(t[action], key=key, on_click=end, args=[job], width="stretch")
     if job.state == "running" and job.items:
         with st.container(height=220, border=False, autoscroll=True):
@@ -251,16 +251,16 @@ def progress(t, job: Job) -> tuple[float, str]:
 
 def show_result(t, here: Visitor) -> None:
     """One recording that has ended: player, table of cues, downloads."""
-    ended = [job for job in here.jobs if not job.active and job.items]
+    ended = {job.id: job for job in here.jobs if not job.active and job.items}
     if not ended:
         return
     if st.session_state.get("awaited") in ended:
         st.session_state.shown = st.session_state.pop("awaited")
     if st.session_state.get("shown") not in ended:
-        st.session_state.shown = ended[0]
+        st.session_state.shown = next(iter(ended))
     if len(ended) > 1:
-        st.selectbox(t["shown"], ended, format_func=lambda job: job.name, key="shown")
-    Result(t, st.session_state.shown).show()
+        st.selectbox(t["shown"], list(ended), format_func=lambda id: ended[id].name, key="shown")
+    Result(t, ended[st.session_state.shown]).show()
 
 
 class Result:
@@ -268,7 +268,7 @@ class Result:
 
     def __init__(self, t, job: Job) -> None:
         self.t, self.job = t, job
-        self.kept = st.session_state.setdefault("kept", {}).setdefault(job, {})
+        self.kept = st.session_state.setdefault("kept", {}).setdefault(job.id, {})
 
     def show(self) -> None:
         place, side = st.columns([1, 2])
@@ -289,7 +289,7 @@ class Result:
 
     def edit(self) -> pd.DataFrame:
         """The table as it stands. What the editor starts from only changes when it is drawn anew."""
-        key = f"cues-{id(self.job)}-{st.session_state.ui}"
+        key = f"cues-{self.job.id}-{st.session_state.ui}"
         if key not in st.session_state:
             if "rows" not in self.kept:
                 self.kept["rows"] = page.table(subtitles.cues(self.job.items))
