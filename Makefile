@@ -9,7 +9,7 @@ export GRADIO_ANALYTICS_ENABLED = False
 STREAMLIT = --server.headless true --browser.gatherUsageStats false --client.toolbarMode viewer --server.address localhost --server.port
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed 's/%/NAME/' | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 demo: .venv/all.done  ## run every lab's notebooks at demo size into build/demo, offline, and print the results
 	$(BIN)/python tools/demo.py
@@ -36,16 +36,19 @@ ui-wine-monitor: .venv/wine.done $(if $(OWN),,build/demo/lab1_wine/store/models/
 	LABS_STORE="$(or $(OWN),build/demo/lab1_wine/store)" $(BIN)/streamlit run lab1_wine/monitor/app.py $(STREAMLIT) 8502
 
 daily-iris: .venv/iris.done  ## today's Iris flower and its prediction, and every missed day before, in store/
-	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_iris.daily
+	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_iris.daily --page build/pages/iris
 
 daily-wine: .venv/wine.done  ## today's wine and its prediction, and every missed day before, in store/
-	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_wine.daily
+	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_wine.daily --page build/pages/wine
 
 notebooks: .venv/all.done  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 test: .venv/dev.done  ## run the tests
 	$(BIN)/pytest
+
+rehearse: .venv/dev.done  ## every deployment from clean environments, as far as it goes without an account (half an hour)
+	PIP_ARGS="$(PIP_ARGS)" $(BIN)/pytest -m rehearse tests/rehearse
 
 lint: .venv/dev.done  ## check style
 	$(BIN)/ruff check .
@@ -69,6 +72,14 @@ build/demo/lab1_iris/store/models/iris_species:
 build/demo/lab1_wine/store/models/wine_quality:
 	@$(MAKE) --no-print-directory wine
 
+# A Space's lab is the first word of its name. SPACE=owner/name says where to push to.
+.SECONDEXPANSION:
+space-%: .venv/$$(firstword $$(subst -, ,$$*)).done  ## stage a Space in build/spaces/NAME: iris, iris-monitor, wine, wine-monitor
+	LABS_STORE="$(OWN)" $(BIN)/python tools/space.py stage $*
+
+push-space-%: .venv/$$(firstword $$(subst -, ,$$*)).done  ## stage a Space, create it and upload it: make push-space-iris SPACE=owner/name
+	LABS_STORE="$(OWN)" $(BIN)/python tools/space.py push $* "$(SPACE)"
+
 .venv/iris.done: EXTRAS = iris,notebook
 .venv/wine.done: EXTRAS = wine,ctgan,notebook
 .venv/whisper.done: EXTRAS = whisper,notebook
@@ -79,4 +90,4 @@ build/demo/lab1_wine/store/models/wine_quality:
 	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint requirements.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
-.PHONY: help demo iris wine whisper ui-iris ui-iris-monitor ui-wine ui-wine-monitor daily-iris daily-wine notebooks test lint bench address lock clean
+.PHONY: help demo iris wine whisper ui-iris ui-iris-monitor ui-wine ui-wine-monitor daily-iris daily-wine notebooks test rehearse lint bench address lock clean
