@@ -80,6 +80,12 @@ space-%: .venv/$$(firstword $$(subst -, ,$$*)).done  ## stage a Space in build/s
 push-space-%: .venv/$$(firstword $$(subst -, ,$$*)).done  ## stage a Space, create it and upload it: make push-space-iris SPACE=owner/name
 	LABS_STORE="$(OWN)" $(BIN)/python tools/space.py push $* "$(SPACE)"
 
+deploy-modal-%: .venv/dev.done  ## check a lab's Modal app, iris, wine or whisper, and deploy it
+	$(BIN)/python tools/deploy_modal.py $*
+
+doctor: .venv/dev.done  ## say for every deployment what is missing here
+	LABS_STORE="$(OWN)" $(BIN)/python tools/doctor.py
+
 .venv/iris.done: EXTRAS = iris,notebook
 .venv/wine.done: EXTRAS = wine,ctgan,notebook
 .venv/whisper.done: EXTRAS = whisper,notebook
@@ -90,4 +96,4 @@ push-space-%: .venv/$$(firstword $$(subst -, ,$$*)).done  ## stage a Space, crea
 	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint requirements.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
-.PHONY: help demo iris wine whisper ui-iris ui-iris-monitor ui-wine ui-wine-monitor daily-iris daily-wine notebooks test rehearse lint bench address lock clean
+.PHONY: help demo iris wine whisper ui-iris ui-iris-monitor ui-wine ui-wine-monitor daily-iris daily-wine notebooks test rehearse doctor lint bench address lock clean

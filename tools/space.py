@@ -76,7 +76,7 @@ def stage(name: str, into: Path = ROOT / "build" / "spaces") -> Path:
     for package in ("labstore", space.lab):
         shutil.copytree(ROOT / package, home / package, ignore=_leave_out)
     if not variables(name):
-        _copy_version(open_store(_address(space.lab)), space.reads, home / "store")
+        _copy_version(open_store(address_of(space.lab)), space.reads, home / "store")
     for kind in _remote(name):
         _require(home / "requirements.txt", REMOTE[kind][1])
     return home
@@ -89,7 +89,7 @@ def variables(name: str) -> dict[str, str]:
         return {}
     if space.folder == "monitor" and published.startswith("https://"):
         return {"LABS_SNAPSHOT": published}
-    address = _address(space.lab)
+    address = address_of(space.lab)
     return {"LABS_STORE": address} if address.partition(":")[0] in REMOTE else {}
 
 
@@ -140,7 +140,7 @@ def header(home: Path) -> dict[str, str]:
     return {key: value.strip(' "') for key, _, value in (line.partition(":") for line in lines)}
 
 
-def _address(lab: str) -> str:
+def address_of(lab: str) -> str:
     return os.environ.get("LABS_STORE") or str(ROOT / "build" / "demo" / lab / "store")
 
 
@@ -148,7 +148,7 @@ def _content(space: Space) -> dict[str, Any]:
     """The snapshot that a static page is made of."""
     if address := os.environ.get("LABS_SNAPSHOT"):
         return snapshot.fetch(address)
-    return snapshot.fetch(space.reads(open_store(_address(space.lab))).path / snapshot.FILE)
+    return snapshot.fetch(space.reads(open_store(address_of(space.lab))).path / snapshot.FILE)
 
 
 def _leave_out(folder: str, names: list[str]) -> set[str]:

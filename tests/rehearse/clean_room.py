@@ -27,7 +27,7 @@ class Clean:
     """A virtual environment of its own with only what a requirements file or an argument asks for."""
 
     def __init__(self, python: Path, home: Path):
-        self.home = home
+        self.home, self.libraries = home, str(python.parent.parent / "lib")
         subprocess.run([python, "-m", "venv", home], check=True)
 
     def pip(self, *arguments: str | Path, **more: str) -> None:
@@ -35,9 +35,7 @@ class Clean:
         words = [self.home / "bin/python", "-m", "pip", *arguments]
         if arguments[0] == "install":
             words += ["--quiet", *os.environ.get("PIP_ARGS", "").split()]
-        run = subprocess.run(
-            words, env=_plain() | more, capture_output=True, text=True, check=False
-        )
+        run = subprocess.run(words, env=plain() | more, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stdout + run.stderr
 
     def environment(self, home: Path, **more: str) -> dict[str, str]:
@@ -53,12 +51,13 @@ class Clean:
             "HOME": str(home),
             "LANG": "C.UTF-8",
             "OMP_NUM_THREADS": "1",
+            "LD_LIBRARY_PATH": self.libraries,  # a copied Python looks for its own where it was
             **none,
             **more,
         }
 
 
-def _plain() -> dict[str, str]:
+def plain() -> dict[str, str]:
     """This process's variables less those that would let the project in."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LABS_", "VIRTUAL"))}
 
