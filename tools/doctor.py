@@ -66,7 +66,7 @@ def _stores() -> list[str]:
     missing = []
     for name, page in space.SPACES.items():
         try:
-            if not space.variables(name):
+            if not space.INSTEAD & set(space.variables(name)):
                 page.reads(space.open_store(space.address_of(page.lab)))
         except StoreError:
             missing.append(

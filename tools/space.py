@@ -30,6 +30,7 @@ from labstore import FilesVersion, Store, StoreError, open_store, snapshot  # no
 
 NOT_IN_A_SPACE = ("__pycache__", "*.pyc", "app", "monitor", "nano", "modal_app.py", "make_*.py")
 STATIC = "static"  # one HTML file, no code
+INSTEAD = {"LABS_STORE", "LABS_SNAPSHOT", "WHISPER_MODEL"}  # addresses that stand in for a copy
 REMOTE = {"hopsworks": ("HOPSWORKS_API_KEY", "hopsworks[python]")}  # its secret, its client
 
 
@@ -48,6 +49,7 @@ class Space:
     lab: str
     folder: str
     reads: Callable[[Store], FilesVersion]
+    settings: tuple[str, ...] = ()  # variables that go along where they are set here
 
 
 SPACES = {
@@ -75,7 +77,7 @@ def stage(name: str, into: Path = ROOT / "build" / "spaces") -> Path:
     shutil.copytree(ROOT / space.lab / space.folder, home, ignore=_leave_out)
     for package in ("labstore", space.lab):
         shutil.copytree(ROOT / package, home / package, ignore=_leave_out)
-    if not variables(name):
+    if not INSTEAD & set(variables(name)):
         _copy_version(open_store(address_of(space.lab)), space.reads, home / "store")
     for kind in _remote(name):
         _require(home / "requirements.txt", REMOTE[kind][1])
@@ -83,14 +85,15 @@ def stage(name: str, into: Path = ROOT / "build" / "spaces") -> Path:
 
 
 def variables(name: str) -> dict[str, str]:
-    """Addresses that go along instead of a copy: names and values for the Space's settings."""
+    """Names and values for the Space's settings, among them addresses that stand in for a copy."""
     space, published = SPACES[name], os.environ.get("LABS_SNAPSHOT", "")
     if space.folder == STATIC:
         return {}
+    chosen = {key: os.environ[key] for key in space.settings if os.environ.get(key)}
     if space.folder == "monitor" and published.startswith("https://"):
-        return {"LABS_SNAPSHOT": published}
+        return chosen | {"LABS_SNAPSHOT": published}
     address = address_of(space.lab)
-    return {"LABS_STORE": address} if address.partition(":")[0] in REMOTE else {}
+    return chosen | ({"LABS_STORE": address} if address.partition(":")[0] in REMOTE else {})
 
 
 def secrets(name: str) -> dict[str, str]:
