@@ -35,6 +35,9 @@ ui-wine: .venv/wine.done $(if $(OWN),,build/demo/lab1_wine/store/models/wine_qua
 ui-wine-monitor: .venv/wine.done $(if $(OWN),,build/demo/lab1_wine/store/models/wine_quality)  ## the Wine monitor on http://localhost:8502
 	LABS_STORE="$(or $(OWN),build/demo/lab1_wine/store)" $(BIN)/streamlit run lab1_wine/monitor/app.py $(STREAMLIT) 8502
 
+ui-whisper: .venv/whisper.done $(if $(OWN),,build/demo/lab2_whisper/store/models/whisper_nano_pl)  ## the Whisper page on http://localhost:8503
+	LABS_STORE="$(or $(OWN),build/demo/lab2_whisper/store)" $(BIN)/streamlit run lab2_whisper/app/app.py $(STREAMLIT) 8503 --client.showErrorDetails none
+
 daily-iris: .venv/iris.done  ## today's Iris flower and its prediction, and every missed day before, in store/
 	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_iris.daily --page build/pages/iris
 
@@ -72,9 +75,12 @@ build/demo/lab1_iris/store/models/iris_species:
 build/demo/lab1_wine/store/models/wine_quality:
 	@$(MAKE) --no-print-directory wine
 
+build/demo/lab2_whisper/store/models/whisper_nano_pl:
+	@$(MAKE) --no-print-directory whisper
+
 # A Space's lab is the first word of its name. SPACE=owner/name says where to push to.
 .SECONDEXPANSION:
-space-%: .venv/$$(firstword $$(subst -, ,$$*)).done  ## stage a Space in build/spaces/NAME: iris, iris-monitor, wine, wine-monitor
+space-%: .venv/$$(firstword $$(subst -, ,$$*)).done  ## stage a Space in build/spaces/NAME: iris, iris-monitor, wine, wine-monitor, whisper
 	LABS_STORE="$(OWN)" $(BIN)/python tools/space.py stage $*
 
 push-space-%: .venv/$$(firstword $$(subst -, ,$$*)).done  ## stage a Space, create it and upload it: make push-space-iris SPACE=owner/name
@@ -96,4 +102,4 @@ doctor: .venv/dev.done  ## say for every deployment what is missing here
 	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint requirements.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
-.PHONY: help demo iris wine whisper ui-iris ui-iris-monitor ui-wine ui-wine-monitor daily-iris daily-wine notebooks test rehearse doctor lint bench address lock clean
+.PHONY: help demo iris wine whisper ui-iris ui-iris-monitor ui-wine ui-wine-monitor ui-whisper daily-iris daily-wine notebooks test rehearse doctor lint bench address lock clean

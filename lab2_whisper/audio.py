@@ -16,6 +16,10 @@ from lab2_whisper.schema import HOP, N_FFT, N_MELS, SAMPLE_RATE, WINDOW_SECONDS,
 FORMATS = "wav,w64,aiff,mp3,aac,mov,mp4,m4a,3gp,ogg,flac,matroska,webm,amr,asf,caf"
 BLOCK_SECONDS = 1
 MAX_ODD_FRAMES = 5  # frames with a corrupt header that a recording may have
+RATES = range(
+    4_000, 400_001
+)  # samples a second; others would ask for much memory, and are no sound
+GAPS = (0.1, 60.0)  # seconds between frames that are silence; longer ones are wrong time stamps
 
 
 class Undecodable(LabError):
@@ -38,18 +42,22 @@ def decode(media: bytes | BinaryIO, max_seconds: float = WINDOW_SECONDS) -> np.n
     return np.concatenate(list(decode_blocks(media, max_seconds)))
 
 
-def decode_blocks(media: bytes | BinaryIO, max_seconds: float) -> Iterator[np.ndarray]:
+def decode_blocks(
+    media: bytes | BinaryIO, max_seconds: float, keep_time: bool = False
+) -> Iterator[np.ndarray]:
     """The same in blocks of about a second, so that hours of sound need no memory.
 
     `media` is bytes or an open binary file: libav gets no path, so it can open no other file.
     A damaged packet is left out. What was yielded before an exception is good sound.
+    `keep_time` puts silence where time stamps leave gaps, so that subtitles fit a video.
     """
     count, limit = 0, round(max_seconds * SAMPLE_RATE)
     try:
         with _open(media) as container:
             stream = _audio_stream(container)
             declared = _declared_seconds(container, stream, media)
-            for block in _resampled(_frames(container, stream)):
+            start = _start_seconds(container) if keep_time else None
+            for block in _resampled(_frames(container, stream), start):
                 yield block[: limit - count]
                 count += len(block)
                 if count > limit:
@@ -87,6 +95,19 @@ def measure(media: bytes | BinaryIO, max_seconds: float = WINDOW_SECONDS) -> flo
     return seconds
 
 
+def expected_seconds(media: bytes | BinaryIO) -> tuple[float | None, float | None]:
+    """The length that the file claims, and the length it seems to have where it claims none.
+
+    None where there is nothing to go by, as in a browser's recording. Raises Undecodable.
+    """
+    try:
+        with _open(media) as container:
+            claimed = _declared_seconds(container, _audio_stream(container), media)
+            return claimed, claimed or (container.duration or 0) / av.time_base or None
+    except (av.error.FFmpegError, ValueError) as error:
+        raise Undecodable(f"This is not audio that can be read ({_reason(error)}).") from None
+
+
 def _open(media: bytes | BinaryIO):
     file = io.BytesIO(media) if isinstance(media, bytes) else media
     # tags in cp1250 are common, and nobody reads them here
@@ -107,6 +128,11 @@ def _declared_seconds(container, stream, media: bytes | BinaryIO) -> float | Non
     if stream.duration:
         return float(stream.duration * stream.time_base)
     return container.duration / av.time_base if container.duration else None
+
+
+def _start_seconds(container) -> float:
+    """Where a player's clock begins: video may start before the sound."""
+    return (container.start_time or 0) / av.time_base
 
 
 def _mp3_tells_length(media: bytes | BinaryIO) -> bool:
@@ -143,28 +169,60 @@ def _decoded(packet) -> list[av.AudioFrame]:
         return []  # one damaged packet: the others may be whole
 
 
-def _resampled(frames: Iterator[av.AudioFrame]) -> Iterator[np.ndarray]:
+def _resampled(frames: Iterator[av.AudioFrame], start: float | None = None) -> Iterator[np.ndarray]:
     """Blocks of 16 kHz mono. Frames are gathered first: resampling each alone costs more.
 
-    A few frames of another form are left out, as a corrupt header makes them; more are a
-    ValueError, as the sound changes midway.
+    `start`, in seconds, is where a player's clock begins; gaps in the time stamps after it are
+    filled with silence. Without it nobody looks at time stamps.
     """
     resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-    gathered, form, odd = av.AudioFifo(), None, 0
-    for frame in frames:
-        form = form or _form(frame)
-        if _form(frame) != form:
-            odd += 1
-            if odd > MAX_ODD_FRAMES:
-                raise ValueError("its format changes midway")
-            continue
-        frame.pts = None  # gaps in time stamps are of no interest here
+    gathered, seconds = av.AudioFifo(), start
+    for frame in _alike(frames):
+        gap = _gap(frame, seconds)
+        if gap and gathered.samples:
+            yield from _arrays(resampler.resample(gathered.read()))
+        yield from _silence(gap)
+        if start is not None:
+            seconds += gap + frame.samples / frame.sample_rate
+        frame.pts = None
         gathered.write(frame)
         if gathered.samples >= BLOCK_SECONDS * frame.sample_rate:
             yield from _arrays(resampler.resample(gathered.read()))
     if gathered.samples:
         yield from _arrays(resampler.resample(gathered.read()))
         yield from _arrays(resampler.resample(None))
+
+
+def _alike(frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
+    """The frames that are of the first one's form.
+
+    A few of another form are left out, as a corrupt header makes them; more are a ValueError, as
+    the sound changes midway.
+    """
+    form, odd = None, 0
+    for frame in frames:
+        form = form or _form(frame)
+        if frame.sample_rate not in RATES:
+            raise ValueError(f"{frame.sample_rate} samples a second")
+        if _form(frame) == form:
+            yield frame
+            continue
+        odd += 1
+        if odd > MAX_ODD_FRAMES:
+            raise ValueError("its format changes midway")
+
+
+def _gap(frame: av.AudioFrame, expected: float | None) -> float:
+    """Seconds of silence before a frame that was expected earlier; mostly none."""
+    if expected is None or frame.time is None:
+        return 0.0
+    late = frame.time - expected
+    return late if GAPS[0] < late < GAPS[1] else 0.0
+
+
+def _silence(seconds: float) -> Iterator[np.ndarray]:
+    for done in range(0, round(seconds * SAMPLE_RATE), SAMPLE_RATE):
+        yield np.zeros(min(SAMPLE_RATE, round(seconds * SAMPLE_RATE) - done), np.float32)
 
 
 def _form(frame: av.AudioFrame) -> tuple:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from labstore import Model
+
 LANGUAGE = "pl"  # a Common Voice locale
 SAMPLE_RATE = 16_000  # samples a second, mono
 WINDOW_SECONDS = 30  # the longest clip that Whisper sees at once
@@ -15,6 +17,11 @@ SPLITS = ("train", "validation", "test")
 
 NANO_CORPUS = Path(__file__).parent / "nano" / "cv-corpus-nano-1.0-2026-11-23"
 NANO_TOKENIZER = Path(__file__).parent / "nano" / "tokenizer"
+NANO_MODEL = Path(__file__).parent / "nano" / "model"
+
+# Beside a model's transformers weights, as training publishes them:
+FOR_PAGES = "ctranslate2"  # the folder of its CTranslate2 copy
+RECORD = "whisper_lab.json"  # what else serving has to know: {"short_context": true}
 
 COLUMNS = {  # one record of a corpus, and the type of each field in Arrow
     "clip_id": "string",
@@ -49,6 +56,11 @@ LETTERS = {  # lower case; q, v and x occur in Polish names. Other locales: any 
 
 class LabError(Exception):
     """Something that a person has to mend; the message says what, and what to do next."""
+
+
+def model_of(corpus: str) -> Model:
+    """The line of models tuned for a corpus; which is best is decided on that corpus's test."""
+    return Model(name=f"whisper_{corpus}", metric="wer", direction="min")
 
 
 def whisper_language(locale: str) -> str:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -139,14 +140,21 @@ def free_port() -> int:
 @pytest.fixture
 def serve(tmp_path):
     """serve(command, env, port) starts a page's own process and returns its address."""
+    with serving(tmp_path) as start:
+        yield start
+
+
+@contextmanager
+def serving(folder: Path):
+    """The same for a fixture of any scope; `folder` gets the pages' logs."""
     started = []
 
     def start(command: list[str], env: dict[str, str], port: int) -> str:
-        log = (tmp_path / f"page-{port}.log").open("w")
+        log = (folder / f"page-{port}.log").open("w")
         process = subprocess.Popen(
             [sys.executable, *command],
             env=os.environ | env,
-            cwd=tmp_path,  # a page must not depend on the folder it is started in
+            cwd=folder,  # a page must not depend on the folder it is started in
             stdout=log,
             stderr=subprocess.STDOUT,
         )

@@ -52,11 +52,22 @@ class Space:
     settings: tuple[str, ...] = ()  # variables that go along where they are set here
 
 
+def _speech(store: Store) -> FilesVersion:
+    """The best model of the corpus that the Whisper page serves."""
+    from lab2_whisper.schema import model_of
+
+    return store.load_model(model_of(os.environ.get("WHISPER_CORPUS") or "nano_pl"))
+
+
+WHISPER = ("CORPUS", "MODEL", "MAX_MINUTES", "MAX_MB", "QUEUE", "AWAY")
 SPACES = {
     "iris": Space("lab1_iris", "app", _model("lab1_iris")),
     "iris-monitor": Space("lab1_iris", "monitor", _snapshot("lab1_iris")),
     "wine": Space("lab1_wine", "app", _model("lab1_wine")),
     "wine-monitor": Space("lab1_wine", "monitor", _snapshot("lab1_wine")),
+    "whisper": Space(
+        "lab2_whisper", "app", _speech, tuple(f"WHISPER_{name}" for name in WHISPER)
+    ),
     "iris-monitor-static": Space("lab1_iris", STATIC, _snapshot("lab1_iris")),
     "wine-monitor-static": Space("lab1_wine", STATIC, _snapshot("lab1_wine")),
 }

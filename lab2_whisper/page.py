@@ -1,0 +1,140 @@
+"""What the page needs besides Streamlit: its limits, errors as sentences, cues as an editable table."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import pandas as pd
+
+from lab2_whisper import subtitles
+from lab2_whisper.page_texts import ERRORS, TEXTS
+from lab2_whisper.schema import LabError
+from lab2_whisper.subtitles import Cue
+from labstore import StoreError
+
+UPLOADS = [
+    *("wav", "mp3", "m4a", "aac", "ogg", "oga", "opus", "flac", "webm", "mp4", "mkv", "mov"),
+    *("3gp", "amr", "wma", "aiff", "caf"),
+]
+
+FORMATS = {  # downloads: what is written, and its media type
+    "vtt": (subtitles.to_vtt, "text/vtt"),
+    "srt": (subtitles.to_srt, "application/x-subrip"),
+    "txt": (subtitles.to_txt, "text/plain"),
+    "json": (subtitles.to_json, "application/json"),
+}
+
+MEDIA_TYPES = {  # of what browsers play; mimetypes depends on the machine
+    **{"mp3": "audio/mpeg", "wav": "audio/wav", "m4a": "audio/mp4", "aac": "audio/aac"},
+    **{"flac": "audio/flac", "ogg": "audio/ogg", "oga": "audio/ogg", "opus": "audio/ogg"},
+    **{"webm": "video/webm", "mkv": "video/x-matroska", "mov": "video/quicktime"},
+}
+
+STYLE = """<style>
+.stMainBlockContainer { padding-top: 3rem; }
+.stVideo { background: #1d1d1f; min-height: 160px; }  /* subtitles need a place where sound has none */
+</style>"""
+
+SEEK = """<script>  // {nonce}
+const player = document.querySelector("video.stVideo");
+if (player) {{ player.currentTime = {seconds:.3f}; player.play(); }}
+</script>"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits of one server, each from the environment variable WHISPER_ and its name."""
+
+    max_minutes: int = 120  # of sound in a recording
+    max_mb: int = 200  # of a file
+    queue: int = 20  # recordings that may wait; one visitor may have half as many
+    away: int = 30  # seconds without a connection until a visitor has left
+
+
+def settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """The limits that apply. Raises LabError naming a variable that is no positive number."""
+    found = {}
+    for name in Settings.__dataclass_fields__:
+        variable = f"WHISPER_{name.upper()}"
+        if text := environment.get(variable):
+            if not re.fullmatch(r"0*[1-9]\d{0,6}", text):
+                raise LabError(f"{variable} is {text!r}: set it to a whole number above 0.")
+            found[name] = int(text)
+    return Settings(**found)
+
+
+def sentence(error: Exception, language: str, limits: Settings) -> str:
+    """What a visitor reads of an error, in the language of the page."""
+    if not isinstance(error, (LabError, StoreError)):
+        return TEXTS[language]["unexpected"]
+    names = [getattr(error, "reason", ""), *(kind.__name__ for kind in type(error).__mro__)]
+    found = (ERRORS.get(language, {}).get(name) for name in names)
+    text = next(filter(None, found), str(error))
+    return text.replace("{minutes}", str(limits.max_minutes)).replace("{mb}", str(limits.max_mb))
+
+
+def clock(seconds: float) -> str:
+    """0:07, 12:34 or 1:02:03."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def stamp(seconds: float) -> str:
+    """A time of a cue to the millisecond: 0:07.250 or 1:02:03.004."""
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    return f"{clock(whole)}.{milliseconds:03}"
+
+
+def seconds_of(text: object) -> float:
+    """The other way: "1:02:03.004", "62:03", "7,25". Raises LabError."""
+    found = re.fullmatch(r"\s*(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d*)?)\s*", str(text), re.ASCII)
+    if not found or len(str(text)) > 20:
+        raise BadTime(f"“{text}” is no time: write minutes, seconds and thousandths as 1:02.500.")
+    hours, minutes, second = found.groups("0")
+    return int(hours) * 3600 + int(minutes) * 60 + float(second.replace(",", "."))
+
+
+class BadTime(LabError):
+    """A time in the table that cannot be read."""
+
+
+class BadCue(LabError):
+    """Rows of the table that cannot be subtitles together."""
+
+
+def table(cues: list[Cue]) -> pd.DataFrame:
+    """Cues as rows that people can edit: play (a button's label), start, end, text in one line."""
+    rows = [
+        (f"▶ {clock(int(c.start))}", stamp(c.start), stamp(c.end), " ".join(c.text.split()))
+        for c in cues
+    ]
+    return pd.DataFrame(rows, columns=["play", "start", "end", "text"], dtype="string")
+
+
+def cues_of(rows: pd.DataFrame) -> list[Cue]:
+    """The cues of an edited table, by time. Raises LabError for what cannot be subtitles."""
+    rows = rows[["start", "end", "text"]].fillna("").astype(str)
+    filled = rows[(rows != "").any(axis=1)]  # a row just added is empty at first
+    cues = [
+        Cue(seconds_of(row.start), seconds_of(row.end), row.text.strip())
+        for row in filled.itertuples()
+    ]
+    try:
+        return subtitles.checked(cues)
+    except LabError as error:
+        raise BadCue(str(error)) from None
+
+
+def file_name(name: str, ending: str) -> str:
+    """The name of a download: that of the recording, without what file systems dislike."""
+    stem = re.sub(r"[^\w\- ]+", "_", PurePath(name).stem).strip("_ ")[:80]
+    return f"{stem or 'recording'}.{ending}"
+
+
+def media_type(name: str) -> str:
+    return MEDIA_TYPES.get(PurePath(name).suffix.lower().lstrip("."), "video/mp4")

@@ -1,0 +1,462 @@
+"""The Whisper page in a real browser, offline, with the nano model; and its parts without one."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import string
+
+import av
+import numpy as np
+import pysubs2
+import pytest
+import webvtt
+from conftest import CHROMIUM_FLAGS, ROOT, free_port, serving
+from hypothesis import given
+from hypothesis import strategies as st
+from whisper_speech import wav
+
+from lab2_whisper import audio, inference, page, subtitles
+from lab2_whisper.page_texts import ERRORS, PAGE_LANGUAGES, SPOKEN, TEXTS
+from lab2_whisper.schema import (
+    FOR_PAGES,
+    NANO_CORPUS,
+    NANO_MODEL,
+    RECORD,
+    SAMPLE_RATE,
+    LabError,
+    model_of,
+)
+from lab2_whisper.subtitles import Cue
+from labstore import open_store
+
+APP = ROOT / "lab2_whisper/app/app.py"
+
+
+@pytest.fixture(scope="module")
+def nano(tmp_path_factory):
+    """The nano model's folder with its CTranslate2 copy, as training publishes it."""
+    from ctranslate2.converters import TransformersConverter
+
+    folder = shutil.copytree(NANO_MODEL, tmp_path_factory.mktemp("nano") / "model")
+    files = ["tokenizer.json", "preprocessor_config.json"]
+    converter = TransformersConverter(str(folder), copy_files=files)
+    converter.convert(str(folder / FOR_PAGES), quantization="int8")
+    (folder / RECORD).write_text(json.dumps({"short_context": True}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(nano, tmp_path_factory):
+    """A store's folder with that model in it."""
+    folder = tmp_path_factory.mktemp("whisper") / "store"
+    open_store(folder).save_model(model_of("nano_pl"), nano, {"wer": 0.5}, {"data": "nano"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def speech():
+    """speech(start, count): so many Polish sentences with a second of silence after each."""
+    table = (NANO_CORPUS / "pl" / "test.tsv").read_text(encoding="utf-8").splitlines()
+    clips = [
+        NANO_CORPUS / "pl" / "clips" / row["path"] for row in csv.DictReader(table, delimiter="\t")
+    ]
+    silence = np.zeros(SAMPLE_RATE, np.float32)
+
+    def join(start: int, count: int) -> np.ndarray:
+        chosen = (audio.decode(clip.read_bytes()) for clip in clips[start : start + count])
+        return np.concatenate([part for samples in chosen for part in (samples, silence)])
+
+    return join
+
+
+@pytest.fixture(scope="module")
+def heard(nano):
+    """heard(file): the texts that the model makes of it, for comparison with the page."""
+    transcriber = inference.load(nano)
+    return lambda data: [segment.text for segment in inference.transcribe(data, transcriber)]
+
+
+def mp3(samples: np.ndarray) -> bytes:
+    return audio.encode(samples, SAMPLE_RATE, 64_000, container="mp3", codec="libmp3lame")
+
+
+@pytest.fixture(scope="module")
+def long_file(speech):
+    """About twelve minutes, which no machine hears before somebody can press a button."""
+    return mp3(np.tile(speech(0, 12), 25))
+
+
+def streamlit(start, **env):
+    port = free_port()
+    command = ["-m", "streamlit", "run", str(APP), "--server.port", str(port)]
+    command += ["--server.headless", "true", "--browser.gatherUsageStats", "false"]
+    command += ["--server.fileWatcherType", "none"]
+    return start(command, env, port)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Where the served page keeps its visitors' folders."""
+    return tmp_path_factory.mktemp("visitors")
+
+
+@pytest.fixture(scope="module")
+def address(store, folders, tmp_path_factory):
+    """One page for all tests below that need nothing special, as for all visitors."""
+    with serving(tmp_path_factory.mktemp("page")) as start:
+        yield streamlit(start, LABS_STORE=str(store), TMPDIR=str(folders), WHISPER_AWAY="1")
+
+
+def upload(tab, *files: tuple[str, bytes]) -> None:
+    """Hand files in, as (name, content)."""
+    chosen = [{"name": name, "mimeType": "", "buffer": data} for name, data in files]
+    tab.locator("input[type=file]").set_input_files(chosen)
+    for name, _ in files[-3:]:  # the uploader shows three at a time
+        tab.get_by_test_id("stFileUploader").get_by_text(name).wait_for()
+    tab.get_by_role("button", name=re.compile("^(Transcribe|Zamień na tekst)$")).first.click()
+
+
+def row(tab, name: str):
+    """The box of one recording in the list."""
+    return tab.get_by_test_id("stVerticalBlock").filter(has=tab.get_by_text(name, exact=True)).last
+
+
+def ready(tab) -> None:
+    tab.get_by_text(re.compile("^(Transcribe|Zamień na tekst)$")).first.wait_for(timeout=90_000)
+
+
+def wait_for(tab, text: str, seconds: float = 60) -> None:
+    tab.get_by_text(text).first.wait_for(timeout=1000 * seconds)
+
+
+def download(tab, ending: str) -> tuple[str, str]:
+    """Name and content of what the button for a format gives."""
+    with tab.expect_download() as info:
+        tab.get_by_role("button", name=ending, exact=False).click()
+    return info.value.suggested_filename, info.value.path().read_text(encoding="utf-8")
+
+
+SUBTITLES = "() => [...document.querySelector('video').textTracks[0].cues ?? []].map(c => c.text)"
+
+
+def wait_for_subtitle(tab, text: str) -> None:
+    tab.wait_for_function(f"text => ({SUBTITLES})().includes(text)", arg=text, timeout=60_000)
+
+
+def write(tab, line: int, column: str, text: str) -> None:
+    """Type into a cell of the table of cues: "start", "end" or "text" of a line from 0."""
+    box = tab.get_by_test_id("stDataFrame").bounding_box()
+    tab.mouse.click(box["x"] + box["width"] - 60, box["y"] + 36 + 35 * line + 17)
+    for _ in range(["text", "end", "start"].index(column)):
+        tab.keyboard.press("ArrowLeft")
+    tab.keyboard.press("Enter")
+    editor = tab.locator(".gdg-input")
+    editor.wait_for()
+    tab.keyboard.press("Control+A")
+    tab.keyboard.type(text)
+    tab.keyboard.press("Enter")
+    editor.wait_for(state="detached")
+
+
+def test_a_polish_clip_becomes_text_subtitles_and_four_files(
+    address, visit, screenshot, speech, heard
+):
+    clip = mp3(speech(0, 8))
+    texts = heard(clip)
+    tab = visit(address)
+    ready(tab)
+    tab.get_by_text("Polski", exact=True).click()
+    wait_for(tab, "Mowa na tekst")
+    upload(tab, ("rozmowa.mp3", clip))
+    wait_for(tab, "Gotowe")
+    tab.locator("video").wait_for()
+    tab.wait_for_function(f"({SUBTITLES})().length > 0")
+    shown = " ".join(" ".join(tab.evaluate(SUBTITLES)).split())
+    assert shown == " ".join(texts)
+    assert tab.evaluate("document.querySelector('video').duration") > 10
+    assert tab.evaluate("document.querySelector('video').textTracks[0].mode") == "showing"
+    wait_for(tab, "Model: whisper_nano_pl")
+
+    write(tab, 0, "text", "Łódź <żegluje> & śpiewa.")
+    wait_for_subtitle(tab, "Łódź &lt;żegluje&gt; &amp; śpiewa.")
+    screenshot(tab, "whisper-pl")
+    files = {ending: download(tab, ending.upper()) for ending in page.FORMATS}
+    assert [name for name, _ in files.values()] == [f"rozmowa.{e}" for e in page.FORMATS]
+    rest = " ".join(texts).removeprefix(texts[0]).split()
+    cues = json.loads(files["json"][1])
+    assert cues[0]["text"] == "Łódź <żegluje> & śpiewa."
+    assert " ".join(cue["text"] for cue in cues[1:]).split() == rest
+    assert files["txt"][1].split() == ["Łódź", "<żegluje>", "&", "śpiewa.", *rest]
+    assert len(webvtt.from_string(files["vtt"][1])) == len(cues)
+    srt = pysubs2.SSAFile.from_string(files["srt"][1])
+    assert srt[0].plaintext.endswith("& śpiewa.") and len(srt) == len(cues)
+
+    write(tab, 1, "start", "jutro")  # nothing is lost by a mistake
+    wait_for(tab, "Nie każdy czas da się odczytać")
+    assert download(tab, "JSON")[1] == files["json"][1]
+    write(tab, 1, "start", f"{cues[1]['start'] + 0.25:.3f}".replace(".", ","))
+    tab.get_by_text("Nie każdy czas da się odczytać").wait_for(state="detached")
+    moved = json.loads(download(tab, "JSON")[1])
+    assert moved[1]["start"] == pytest.approx(cues[1]["start"] + 0.25) and moved[0] == cues[0]
+
+    tab.get_by_text("English", exact=True).click()  # nor by another language
+    wait_for(tab, "Speech to text")
+    wait_for_subtitle(tab, "Łódź &lt;żegluje&gt; &amp; śpiewa.")
+    box = tab.get_by_test_id("stDataFrame").bounding_box()
+    for _ in range(2):  # a second click on the same line goes back to it
+        tab.evaluate("document.querySelector('video').currentTime = 0")
+        tab.mouse.click(box["x"] + 85, box["y"] + 36 + 35 * 2 + 17)
+        tab.wait_for_function(
+            "start => document.querySelector('video').currentTime >= start",
+            arg=moved[2]["start"] - 0.01,
+        )
+    screenshot(tab, "whisper")
+
+
+def test_stop_in_the_middle_of_a_long_file(address, visit, speech, long_file):
+    tab = visit(address)
+    ready(tab)
+    upload(tab, ("long.mp3", long_file), ("next.wav", wav(speech(0, 1))))
+    row(tab, "next.wav").get_by_text("Place in the queue: 1").wait_for()
+    wait_for(tab, "left")  # 0:31 of 13:34, about 0:20 left
+    row(tab, "long.mp3").get_by_text(re.compile(r"^0:0\d  \S")).first.wait_for()
+    row(tab, "long.mp3").get_by_role("button", name="Stop").click()
+    wait_for(tab, "Stopped. What was heard until then is below.")
+    row(tab, "next.wav").get_by_text("Done").wait_for(timeout=60_000)
+    tab.get_by_role("combobox", name="Recording shown").click()
+    tab.get_by_role("option", name="long.mp3").click()
+    tab.wait_for_function("document.querySelector('video')?.duration > 600")
+    cues = json.loads(download(tab, "JSON")[1])
+    assert cues and cues[-1]["end"] < 500
+
+
+def test_two_visitors_at_once_see_their_own(address, browser, speech, heard, long_file):
+    contexts = [browser.new_context() for _ in range(2)]
+    ours, theirs = (context.new_page() for context in contexts)
+    for tab in (ours, theirs):
+        tab.goto(address)
+        ready(tab)
+    clip = wav(speech(20, 2))
+    upload(ours, ("ours.mp3", long_file))
+    row(ours, "ours.mp3").get_by_text(re.compile(r"^0:0\d  \S")).first.wait_for(timeout=60_000)
+    upload(theirs, ("theirs.wav", clip))
+    row(theirs, "theirs.wav").get_by_text("Place in the queue: 1").wait_for()
+    ours.get_by_role("button", name="Stop").click()
+    wait_for(theirs, "Done")
+    theirs.locator("video").wait_for()
+    theirs.wait_for_function(f"({SUBTITLES})().length > 0")
+    assert " ".join(" ".join(theirs.evaluate(SUBTITLES)).split()) == " ".join(heard(clip))
+    wait_for(ours, "Stopped.")
+    assert "theirs.wav" not in ours.content() and "ours.mp3" not in theirs.content()
+    for context in contexts:
+        context.close()
+
+
+def test_who_leaves_in_the_middle_leaves_nothing(address, visit, folders, speech, long_file):
+    other = visit(address)
+    context = other.context.browser.new_context()
+    tab = context.new_page()
+    tab.goto(address)
+    ready(tab)
+    upload(tab, ("left.mp3", long_file))
+    tab.get_by_text("left", exact=False).first.wait_for()
+    assert any(path.stat().st_size == len(long_file) for path in folders.glob("whisper-*/*"))
+    context.close()
+    ready(other)
+    upload(other, ("stays.wav", wav(speech(0, 1))))
+    wait_for(other, "Done")  # the one thread is free
+    assert not any(path.stat().st_size == len(long_file) for path in folders.glob("whisper-*/*"))
+
+
+def test_the_microphone(address, browser, speech, tmp_path):
+    (tmp_path / "voice.wav").write_bytes(wav(speech(0, 4)))
+    flags = [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-audio-capture={tmp_path / 'voice.wav'}",
+    ]
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    chromium = browser.browser_type.launch(executable_path=found, args=CHROMIUM_FLAGS + flags)
+    tab = chromium.new_context(permissions=["microphone"]).new_page()
+    tab.goto(address)
+    ready(tab)
+    tab.get_by_role("tab", name="Microphone").click()
+    tab.get_by_role("button", name="Record", exact=True).click()
+    tab.get_by_text(re.compile("00:0[4-9]")).wait_for(timeout=60_000)
+    tab.get_by_role("button", name="Stop recording").click()
+    tab.get_by_role("button", name="Play").wait_for()
+    tab.get_by_role("button", name="Transcribe").nth(1).click()
+    row(tab, "Recording 1.wav").get_by_text("Done").wait_for(timeout=60_000)
+    tab.wait_for_function("document.querySelector('video')?.duration > 3")
+    assert tab.evaluate(SUBTITLES)
+    chromium.close()
+
+
+def silent_video() -> bytes:
+    """A second of grey without any sound."""
+    import io
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as output:
+        stream = output.add_stream("mpeg4", rate=5)
+        stream.width = stream.height = 64
+        for _ in range(5):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 128, np.uint8))
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def test_bad_files_end_in_one_sentence_each_and_the_page_lives_on(address, visit, speech):
+    clip = wav(speech(0, 1))
+    bad = {
+        "text.mp3": b"This is a letter, not a song.\n" * 100,
+        "nothing.wav": b"",
+        "silent.mp4": silent_video(),
+        "list.mp3": b"ffconcat version 1.0\nfile /etc/passwd\n",
+        "playlist.mp3": b"#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:9/x.ts\n",
+        "cut.wav": clip[: len(clip) // 3],
+    }
+    tab = visit(address)
+    ready(tab)
+    upload(tab, *bad.items())
+    for name in bad:
+        alert = row(tab, name).get_by_role("alert")
+        alert.wait_for(timeout=60_000)
+        assert re.search(r"\w{3}.*\.$", alert.inner_text()), name
+    upload(tab, ("silence.wav", wav(np.zeros(SAMPLE_RATE * 3, np.float32))))
+    row(tab, "silence.wav").get_by_text("No speech was found").wait_for(timeout=60_000)
+    row(tab, "text.mp3").get_by_role("button", name="Remove").click()
+    tab.get_by_text("text.mp3", exact=True).wait_for(state="detached")
+    upload(tab, ("**good**.wav", clip))
+    row(tab, "**good**.wav").get_by_text("Done").wait_for(timeout=60_000)
+    assert "Traceback" not in tab.content()
+
+
+def test_youtube_asks_for_the_right_and_refuses_what_is_no_video(address, visit):
+    tab = visit(address)
+    ready(tab)
+    tab.get_by_role("tab", name="YouTube").click()
+    wait_for(tab, "YouTube refuses many servers")
+    link, send = tab.get_by_label("Link or id"), tab.get_by_role("button", name="Transcribe").nth(2)
+    link.fill("https://youtu.be/dQw4w9WgXcQ")
+    send.click()
+    wait_for(tab, "first: YouTube's terms allow no more")
+    tab.get_by_text("I have the right to process this", exact=True).click()
+    for pasted in ("file:///etc/passwd", "--exec=reboot", "http://127.0.0.1/watch?v=dQw4w9WgXcQ"):
+        link.fill("")
+        link.fill(pasted)
+        send.click()
+        tab.get_by_role("alert").get_by_text("This is no link to a YouTube video").wait_for()
+    assert "Traceback" not in tab.content()
+
+
+def test_without_a_model_the_page_says_which_command_makes_one(serve, visit, tmp_path):
+    tab = visit(streamlit(serve, LABS_STORE=str(tmp_path / "nothing")))
+    tab.get_by_role("alert").get_by_text("make whisper").wait_for(timeout=90_000)
+    tab.get_by_text("Polski", exact=True).click()
+    wait_for(tab, "Na razie nie ma czym")
+    assert "Traceback" not in tab.content()
+
+
+def test_a_damaged_model_is_a_sentence_too(serve, visit, store, tmp_path):
+    copy = shutil.copytree(store, tmp_path / "store")
+    model = next(copy.rglob("model.bin"))
+    model.write_bytes(model.read_bytes()[:-100])
+    tab = visit(streamlit(serve, LABS_STORE=str(copy)))
+    tab.get_by_role("alert").get_by_text("model.bin").wait_for(timeout=90_000)
+    assert "Traceback" not in tab.content()
+
+
+# Without a browser
+
+
+def fields(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def test_both_languages_say_the_same_things():
+    assert set(TEXTS) == set(PAGE_LANGUAGES) == set(SPOKEN)
+    for key, text in TEXTS["en"].items():
+        assert fields(TEXTS["pl"][key]) == fields(text), key
+    assert set(TEXTS["pl"]) == set(TEXTS["en"]) and set(SPOKEN["pl"]) == set(SPOKEN["en"])
+    used = re.findall(r'\bt\["([a-z ]+)"\]', APP.read_text())
+    assert used and set(used) <= set(TEXTS["en"])
+
+
+def test_every_error_of_the_lab_that_a_visitor_meets_has_polish_words():
+    from lab2_whisper import jobs, youtube
+
+    kinds = [audio.Undecodable, audio.CutShort, audio.TooLong, jobs.QueueFull, jobs.TooMany]
+    kinds += [page.BadTime, page.BadCue]
+    errors = [kind("In English.") for kind in kinds]
+    values = {"minutes": 9, "limit": 9, "detail": "x"}
+    errors += [youtube.VideoError(reason, **values) for reason in youtube.SENTENCES]
+    limits = page.Settings(max_minutes=7)
+    for error in errors:
+        assert page.sentence(error, "en", limits) == str(error)
+        polish = page.sentence(error, "pl", limits)
+        assert polish in ERRORS["pl"].values() or "7 min" in polish or "200 MB" in polish, error
+    assert page.sentence(ZeroDivisionError("/secret"), "en", limits).startswith("Something went")
+
+
+def test_limits_come_from_the_environment():
+    assert page.settings({}) == page.Settings(max_minutes=120, max_mb=200, queue=20, away=30)
+    assert page.settings({"WHISPER_MAX_MB": "5", "WHISPER_QUEUE": "2"}).max_mb == 5
+    for value in ("0", "-3", "many", "1e9", "99999999"):
+        with pytest.raises(LabError, match="WHISPER_QUEUE"):
+            page.settings({"WHISPER_QUEUE": value})
+
+
+@given(st.integers(0, 359_999_999))
+def test_a_time_in_the_table_is_read_as_it_was_written(milliseconds):
+    assert page.seconds_of(page.stamp(milliseconds / 1000)) == pytest.approx(milliseconds / 1000)
+
+
+@given(st.text(max_size=30))
+def test_any_other_text_is_no_time_and_no_crash(text):
+    try:
+        assert page.seconds_of(text) >= 0
+    except page.BadTime as error:
+        assert "write minutes, seconds" in str(error)
+
+
+def test_times_as_people_write_them():
+    for text, seconds in {
+        "7,25": 7.25,
+        "1:05": 65,
+        "62:03": 3723,
+        " 1:02:03.004 ": 3723.004,
+    }.items():
+        assert page.seconds_of(text) == pytest.approx(seconds)
+
+
+def test_the_table_gives_back_the_cues_it_was_made_of():
+    long = "Ala ma kota, a kot ma wszystko to, czego zapragnie, bo Ala o to dba."
+    cues = [Cue(0.1, 2.0, "Dzień dobry."), Cue(3.25, 7.5, subtitles.broken(long))]
+    rows = page.table(cues)
+    assert "\n" not in rows["text"][1] and page.cues_of(rows) == cues
+    rows = rows.reindex(range(3))  # a row that was added and not filled in yet
+    assert page.cues_of(rows) == cues
+    rows.loc[2, ["start", "end", "text"]] = ["0:02.500", "0:03.000", "Tak."]
+    assert [cue.text for cue in page.cues_of(rows)][1] == "Tak."
+    rows.loc[2, "end"] = "0:02.400"
+    with pytest.raises(page.BadCue, match=re.escape("Tak.")):
+        page.cues_of(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a talk.mp3", "a talk.vtt"),
+        ("../../etc/passwd", "passwd.vtt"),
+        ("Żółw<b>:|?.wav", "Żółw_b.vtt"),
+        ("...", "recording.vtt"),
+        ("x" * 300 + ".wav", "x" * 80 + ".vtt"),
+    ],
+)
+def test_names_of_downloads_are_tame(name, expected):
+    assert page.file_name(name, "vtt") == expected
