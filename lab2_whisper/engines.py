@@ -255,7 +255,7 @@ class TransformersEngine:
         self._model = model.eval().to(device)
         self._model.generation_config.forced_decoder_ids = None  # of old models: another prompt
         self._lock = threading.Lock()  # generate() keeps notes in the model
-        self.traits = replace(traits, word_times=False, short_context=False)
+        self.traits = replace(traits, word_times=False)
         self.label = f"transformers, {str(dtype).removeprefix('torch.')}, {device}"
 
     def hear(self, samples: np.ndarray, language: str) -> Heard:

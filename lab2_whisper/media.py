@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from lab2_whisper.audio import TooLong, Undecodable, decode_blocks, expected_seconds
+from lab2_whisper.audio import CutShort, TooLong, Undecodable, decode_blocks, expected_seconds
 from lab2_whisper.schema import LabError
 
 Media = str | Path | bytes | BinaryIO
@@ -48,6 +48,8 @@ def decode_upload(media: Media, limits: Limits = DEFAULT_LIMITS) -> Iterator[np.
                 )
             file.seek(0)
             yield from decode_blocks(file, limits.seconds, keep_time=True)
+        except CutShort:
+            raise
         except Undecodable as error:
             raise Undecodable(f"{error} Files that can be read: {', '.join(KINDS)}.") from None
 
@@ -71,7 +73,7 @@ def _opened(media: Media, limits: Limits) -> Iterator[BinaryIO]:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         if not size:
-            raise LabError("The file is empty: 0 bytes. Was it copied to the end?")
+            raise LabError("The file is empty (0 bytes): copy it again, or choose another.")
         if size > limits.bytes:
             raise LabError(
                 f"The file has {size / 2**20:.0f} MiB, and the limit here is "

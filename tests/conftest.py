@@ -100,6 +100,24 @@ def real_wines():
 
 
 @pytest.fixture(scope="session")
+def published_nano(tmp_path_factory) -> Path:
+    """The nano model as training publishes one: with a CTranslate2 copy, served on short windows.
+
+    Tests copy it and leave it as it is.
+    """
+    from ctranslate2.converters import TransformersConverter
+
+    from lab2_whisper.schema import FOR_PAGES, NANO_MODEL, RECORD
+
+    folder = shutil.copytree(NANO_MODEL, tmp_path_factory.mktemp("whisper") / "nano")
+    files = ["tokenizer.json", "preprocessor_config.json"]
+    converter = TransformersConverter(str(folder), copy_files=files)
+    converter.convert(str(folder / FOR_PAGES), quantization="int8")
+    (folder / RECORD).write_text('{"short_context": true}')
+    return folder
+
+
+@pytest.fixture(scope="session")
 def browser():
     """A headless Chromium; skips where there is none, fails there when LABS_NEED_BROWSER is set."""
     from playwright.sync_api import sync_playwright

@@ -1,0 +1,220 @@
+"""What people upload: every container they have, streamed; every bad file ends in one sentence."""
+
+import io
+import socket
+import threading
+import tracemalloc
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from whisper_speech import tone, wav
+
+from lab2_whisper.audio import CutShort, TooLong, Undecodable, encode
+from lab2_whisper.media import DEFAULT_LIMITS, Limits, decode_upload, expected_length
+from lab2_whisper.schema import SAMPLE_RATE, LabError
+
+UPLOADS = {  # kind -> libav's names of container and codec, samples a second
+    "wav": ("wav", "pcm_s16le", 44_100),
+    "mp3": ("mp3", "libmp3lame", 44_100),
+    "m4a": ("ipod", "aac", 44_100),
+    "ogg": ("ogg", "vorbis", 44_100),
+    "opus": ("ogg", "libopus", 48_000),
+    "flac": ("flac", "flac", 48_000),
+    "webm": ("webm", "libopus", 48_000),
+    "mp4": ("mp4", "aac", 48_000),
+    "mkv": ("matroska", "aac", 48_000),
+    "mov": ("mov", "aac", 48_000),
+}
+PACKET = 0.12  # seconds of an Opus packet
+
+
+def upload(kind: str, seconds: float) -> bytes:
+    container, codec, rate = UPLOADS[kind]
+    if codec == "vorbis":  # libav has no good encoder of it
+        file = io.BytesIO()
+        soundfile.write(file, tone(seconds, rate), rate, format="OGG")
+        return file.getvalue()
+    return encode(tone(seconds, rate), rate, 64_000, container=container, codec=codec)
+
+
+def film(seconds: float, sound_from: float | None, folder: Path) -> bytes:
+    """A small mp4, its index first; a second of sound, if any, begins so many seconds later."""
+    path, first = folder / "film.mp4", {"movflags": "faststart"}
+    with av.open(str(path), "w", options=first) as output:
+        pictures = output.add_stream("mpeg4", rate=10)
+        pictures.width = pictures.height = 64
+        sound = None if sound_from is None else output.add_stream("aac", SAMPLE_RATE, layout="mono")
+        for _ in range(round(10 * seconds)):
+            picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+            output.mux(pictures.encode(picture))
+        output.mux(pictures.encode(None))
+        if sound:
+            frame = av.AudioFrame.from_ndarray(tone(1)[None], format="fltp", layout="mono")
+            frame.sample_rate, frame.time_base = SAMPLE_RATE, Fraction(1, SAMPLE_RATE)
+            frame.pts = round(sound_from * SAMPLE_RATE)
+            output.mux(sound.encode(frame))
+            output.mux(sound.encode(None))
+    return path.read_bytes()
+
+
+def opus_silence(seconds: float, container: str = "ogg", options: dict | None = None) -> bytes:
+    """Hours of silence in few bytes: one encoded packet, again and again."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container, container_options=options or {}) as output:
+        stream = output.add_stream("libopus", 48_000, layout="mono")
+        stream.options = {"frame_duration": "120"}
+        stream.bit_rate = 6_000
+        silence = np.zeros((1, 48_000), np.float32)
+        frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
+        frame.sample_rate = 48_000
+        content = bytes(stream.encode(frame)[-1])
+        for i in range(round(seconds / PACKET)):
+            packet = av.Packet(content)
+            packet.stream, packet.time_base = stream, Fraction(1, 48_000)
+            packet.pts = packet.dts = round(i * PACKET * 48_000)
+            packet.duration = round(PACKET * 48_000)
+            output.mux_one(packet)
+    return buffer.getvalue()
+
+
+def decoded(media, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
+    return np.concatenate(list(decode_upload(media, limits)))
+
+
+@pytest.mark.parametrize("kind", UPLOADS)
+def test_every_kind_of_upload_becomes_16_khz_mono(kind, tmp_path):
+    data = upload(kind, 3)
+    (tmp_path / f"a.{kind}").write_bytes(data)
+    for media in (data, io.BytesIO(data), tmp_path / f"a.{kind}", str(tmp_path / f"a.{kind}")):
+        samples = decoded(media)
+        assert samples.dtype == np.float32
+        assert len(samples) / SAMPLE_RATE == pytest.approx(3, abs=0.1)
+        assert np.abs(samples).max() > 0.1
+
+
+def test_a_recording_comes_in_blocks_of_about_a_second():
+    blocks = list(decode_upload(upload("mp3", 10)))
+    assert 9 <= len(blocks) <= 12
+    assert max(map(len, blocks)) < 1.2 * SAMPLE_RATE
+
+
+def test_the_expected_length_is_known_without_decoding():
+    assert expected_length(upload("m4a", 3)) == pytest.approx(3, abs=0.1)
+    assert expected_length(opus_silence(30, "webm", {"live": "1"})) is None  # as a browser records
+
+
+def test_sound_that_starts_later_than_the_picture_keeps_its_place(tmp_path):
+    samples = decoded(film(6, 3, tmp_path))
+    loud = np.flatnonzero(np.abs(samples) > 0.05)[0] / SAMPLE_RATE
+    assert loud == pytest.approx(3, abs=0.15)
+
+
+TRUNCATED = upload("mp4", 4)  # its index is at the end
+BAD = {
+    "a text file named .mp3": (b"to nie jest nagranie\n" * 5000, "not audio|no sound"),
+    "zero bytes": (b"", "is empty"),
+    "a truncated mp4": (TRUNCATED[: len(TRUNCATED) // 2], "not audio"),
+    "a local concat list": (b"ffconcat version 1.0\nfile '/etc/passwd'\n", "not audio"),
+    "a local playlist": (
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n/etc/passwd\n#EXT-X-ENDLIST\n",
+        "not audio",
+    ),
+    "a sound that takes one sample a second": (wav(tone(0.5), 1), "samples a second"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_ends_in_one_sentence(name, tmp_path):
+    content, reason = BAD[name]
+    (tmp_path / "upload.mp3").write_bytes(content)
+    for media in (io.BytesIO(content), tmp_path / "upload.mp3"):
+        with pytest.raises(LabError, match=rf"^[A-Z].*({reason}).*\.$"):
+            decoded(media)
+
+
+def test_a_film_cut_short_says_so_after_its_sound(tmp_path):
+    whole, found = film(4, 0, tmp_path), []
+    with pytest.raises(CutShort, match="cut short"):
+        for block in decode_upload(upload("mp3", 4)[: len(upload("mp3", 4)) // 2]):
+            found.append(block)
+    assert 1 < sum(map(len, found)) / SAMPLE_RATE < 3
+    with pytest.raises(Undecodable):
+        decoded(whole[: len(whole) // 3])
+
+
+def test_a_video_without_sound_says_so(tmp_path):
+    with pytest.raises(LabError, match="no sound"):
+        decoded(film(2, None, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["ffconcat", "m3u8"])
+def test_a_list_in_disguise_opens_no_other_file_and_no_connection(name, tmp_path):
+    (tmp_path / "secret.wav").write_bytes(wav(tone(1)))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.3)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/a.wav"
+        for target in (tmp_path / "secret.wav", address):
+            playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{target}\n#EXT-X-ENDLIST\n"
+            lists = {"ffconcat": f"ffconcat version 1.0\nfile '{target}'\n", "m3u8": playlist}
+            (tmp_path / "upload.mp3").write_text(lists[name])
+            with pytest.raises(Undecodable):
+                decoded(tmp_path / "upload.mp3")
+        with pytest.raises(TimeoutError):  # nobody called
+            server.accept()
+
+
+@pytest.mark.parametrize("path", ["http://127.0.0.1/a.mp3", "file:///etc/passwd", "/dev/zero", "/"])
+def test_what_is_no_file_is_refused(path):
+    with pytest.raises(LabError, match="There is no file"):
+        decoded(path)
+
+
+def test_a_file_over_the_limit_of_bytes_is_refused_unread():
+    media = io.BytesIO(upload("mp3", 2))
+    with pytest.raises(LabError, match="limit"):
+        next(decode_upload(media, Limits(bytes=1000)))
+    assert not media.closed
+
+
+def test_a_file_that_claims_too_much_is_refused_before_it_is_decoded():
+    with pytest.raises(TooLong, match=r"0:00:05.*limit.*0:00:03"):
+        next(decode_upload(upload("mp3", 5), Limits(seconds=3)))
+
+
+def test_24_hours_of_silence_in_a_small_file_are_refused_at_once():
+    bomb = opus_silence(24 * 3600)
+    assert len(bomb) < 25 * 2**20
+    with pytest.raises(TooLong, match="24:00:00"):
+        next(decode_upload(bomb))
+
+
+def test_hours_that_are_not_declared_stop_at_the_limit_in_little_memory():
+    bomb = opus_silence(2 * 3600, "webm", {"live": "1"})
+    seconds = 0.0
+    tracemalloc.start()
+    with pytest.raises(TooLong):
+        for block in decode_upload(bomb, Limits(seconds=900)):
+            seconds += len(block) / SAMPLE_RATE
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seconds == pytest.approx(900, abs=1)
+    assert peak < 5 * 2**20
+
+
+def test_two_uploads_are_decoded_at_once():
+    """Nothing is shared between visitors."""
+    data, found = [upload("mp3", 2), upload("m4a", 3)], {}
+    threads = [
+        threading.Thread(target=lambda i=i: found.update({i: len(decoded(data[i]))}))
+        for i in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found[0] / SAMPLE_RATE == pytest.approx(2, abs=0.1)
+    assert found[1] / SAMPLE_RATE == pytest.approx(3, abs=0.1)
