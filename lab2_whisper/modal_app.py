@@ -4,6 +4,9 @@
     modal run lab2_whisper/modal_app.py --archive cv-corpus-26.0-2026-06-12-pl.tar.gz \
         --corpus common_voice_pl
 
+    modal volume put whisper-data interviews
+    modal run lab2_whisper/modal_app.py::transcription --folder interviews --corpus common_voice_pl
+
 The volume holds the archive and the store, in its folder `store`. Run again after a failure, it
 makes only the shards that are missing.
 """
@@ -15,21 +18,71 @@ from pathlib import Path
 
 import modal
 
+from lab2_whisper import transcribe
 from lab2_whisper.corpora import common_voice
 from lab2_whisper.features import Plan, Shard, build_shard, finish_corpus, plan_corpus
+from lab2_whisper.schema import model_of
 from labstore import FilesVersion, open_store
 
 DATA = "/data"
 CORES = 4
-PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 app = modal.App("whisper")
 volume = modal.Volume.from_name("whisper-data", create_if_missing=True)
 image = (
     modal.Image.debian_slim(python_version="3.11")
-    .pip_install_from_pyproject(str(PYPROJECT), optional_dependencies=["whisper"])
+    .uv_pip_install(
+        "av==18.1.0",
+        "ctranslate2==4.8.5",
+        "datacollective==0.7.0",
+        "datasets==5.2.0",
+        "faster-whisper==1.2.1",
+        "huggingface_hub==2.4.0",
+        "librosa==0.11.0",
+        "matplotlib==3.11.2",
+        "numpy==2.4.6",
+        "pandas==2.3.3",
+        "pandera==0.35.0",
+        "pyarrow==25.0.1",
+        "pysubs2==1.8.1",
+        "torch==2.13.0",
+        "tqdm==4.70.1",
+        "transformers==5.23.0",
+    )
     .add_local_python_source("labstore", "lab2_whisper")
 )
+
+
+@app.function(image=image, volumes={DATA: volume})
+def recordings(folder: str) -> list[str]:
+    """The recordings in a folder of the volume, those that have their text left out."""
+    texts = {path.stem for path in Path(folder, "texts").glob("*.vtt")}
+    found = (path for path in sorted(Path(folder).iterdir()) if path.is_file())
+    return [str(path) for path in found if path.stem not in texts]
+
+
+@app.function(image=image, volumes={DATA: volume}, cpu=CORES, timeout=4 * 3600, max_containers=20)
+def subtitle(recording: str, store: str, corpus: str, model: str, language: str) -> str:
+    """One recording's subtitles and text, in `texts` beside it; "failed", or "done"."""
+    if not modal.is_local():
+        volume.reload()
+    chosen = model or str(open_store(store).load_model(model_of(corpus)).path)
+    options = ["--model", chosen, "--language", language]
+    status = transcribe.main([recording, *options, "--into", f"{Path(recording).parent}/texts"])
+    if not modal.is_local():
+        volume.commit()
+    return "failed" if status else "done"
+
+
+@app.local_entrypoint()
+def transcription(folder: str, corpus: str = "", model: str = "", language: str = "pl") -> None:
+    """Every recording of a folder in the volume, a container each; those done before are left."""
+    if bool(corpus) == bool(model):
+        raise SystemExit("Name one: --corpus, for its best model in the store, or --model.")
+    waiting = recordings.remote(f"{DATA}/{folder}")
+    jobs = [(recording, f"{DATA}/store", corpus, model, language) for recording in waiting]
+    for recording, outcome in zip(waiting, subtitle.starmap(jobs), strict=True):
+        print(f"{outcome}: {recording}")
 
 
 @app.function(image=image, volumes={DATA: volume}, timeout=2 * 3600)

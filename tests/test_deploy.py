@@ -94,7 +94,7 @@ def test_every_day_the_snapshot_reaches_the_hub(lab, volume, hub, capsys):
 def test_the_static_monitor_is_published_where_the_secret_says(
     lab, volume, hub, monkeypatch, capsys
 ):
-    app, module, _ = lab
+    app = lab[0]
     monkeypatch.setenv("MONITOR_SPACES", "someone/labs")
     app.daily.local()
     name = f"someone/labs-{app.app.name}"

@@ -65,9 +65,7 @@ SPACES = {
     "iris-monitor": Space("lab1_iris", "monitor", _snapshot("lab1_iris")),
     "wine": Space("lab1_wine", "app", _model("lab1_wine")),
     "wine-monitor": Space("lab1_wine", "monitor", _snapshot("lab1_wine")),
-    "whisper": Space(
-        "lab2_whisper", "app", _speech, tuple(f"WHISPER_{name}" for name in WHISPER)
-    ),
+    "whisper": Space("lab2_whisper", "app", _speech, tuple(f"WHISPER_{name}" for name in WHISPER)),
     "iris-monitor-static": Space("lab1_iris", STATIC, _snapshot("lab1_iris")),
     "wine-monitor-static": Space("lab1_wine", STATIC, _snapshot("lab1_wine")),
 }
@@ -101,6 +99,11 @@ def variables(name: str) -> dict[str, str]:
     if space.folder == STATIC:
         return {}
     chosen = {key: os.environ[key] for key in space.settings if os.environ.get(key)}
+    if Path(chosen.get("WHISPER_MODEL", os.devnull)).is_dir():
+        raise SpaceError(
+            f"WHISPER_MODEL is the folder {chosen['WHISPER_MODEL']}, which a Space does not see: name a "
+            "model on the Hub, or unset it to send the best one of the store."
+        )
     if space.folder == "monitor" and published.startswith("https://"):
         return chosen | {"LABS_SNAPSHOT": published}
     address = address_of(space.lab)

@@ -45,11 +45,7 @@ def test_the_daily_job_runs_in_its_image(lab, clean, room, trained_iris, trained
     ]
     [added] = deploy_modal._calls(tree, {"add_local_python_source"})
     environment, root = clean(), room / f"root-{lab}"
-    client = next(
-        line
-        for line in (ROOT / "requirements.txt").read_text().split()
-        if line.startswith("modal==")
-    )
+    client = re.search(r"^modal==\S+$", PINNED.read_text(), re.M)[0]
     environment.pip("install", *pins, client)  # Modal puts its client into every container
     kept = shutil.ignore_patterns("app", "monitor", "__pycache__")
     for package in map(ast.literal_eval, added.args):
