@@ -406,3 +406,6 @@ def _no_overrides(text: str) -> str:
     r"""A space keeps pysubs2 from taking \N for a line break, and players {\an8} for a place."""
     text = re.sub(r"\\(?=[hnN])", r"\\ ", text)
     return re.sub(r"\{(?=\S)", "{ ", text)
+
+
+WRITERS = {"vtt": to_vtt, "srt": to_srt, "txt": to_txt, "json": to_json}  # by the file's ending

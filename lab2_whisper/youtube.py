@@ -45,7 +45,8 @@ SENTENCES = {  # reason -> what a person is told
     "a part of it.",
     "too large": "The sound of the video is over {limit:.0f} MiB, the limit here. Upload a part "
     "of it.",
-    "no network": f"YouTube cannot be reached from here. Check the network, or try later. {UPLOAD}",
+    "no network": "YouTube does not answer: there is no network here, or trouble there. Try again "
+    f"later. {UPLOAD}",
     "refused": "YouTube refuses this server, as it does many that are no one's home computer. "
     f"{UPLOAD} (A copy of this page on your own computer will probably be let in.)",
     "stopped": "The download was stopped.",
@@ -66,10 +67,11 @@ SIGNS = {
         "terminated",
         "in your country",
     ),
+    "no network": ("got error", "timed out", "connection reset"),
 }
 WARNING_SIGNS = {
     "refused": ("http error 403", "http error 429"),
-    "no network": ("transporterror",),
+    "no network": ("transporterror", "http error 5"),
 }
 
 Progress = Callable[[int, int | None], None]
@@ -245,7 +247,7 @@ def _explained(error: Exception, warnings: list[str]) -> VideoError:
     for cause in _causes(error):
         if isinstance(cause, HTTPError) and cause.status in (403, 429):
             return VideoError("refused")
-        if isinstance(cause, TransportError):
+        if isinstance(cause, TransportError | HTTPError):
             return VideoError("no network")
     reason = _first_sign(SIGNS, str(error)) or _first_sign(WARNING_SIGNS, " ".join(warnings))
     return VideoError(reason) if reason else VideoError("other", detail=_detail(str(error)))
