@@ -18,6 +18,7 @@ from lab1_iris import inference as iris_inference
 from lab1_iris import monitor_page as iris_page
 from lab1_wine import inference as wine_inference
 from lab1_wine import monitor_page as wine_page
+from lab2_whisper.schema import model_of
 from labstore import StoreError, open_store, snapshot, static_page
 from labstore.freshness import freshness, freshness_html
 
@@ -67,6 +68,43 @@ def test_a_staged_folder_is_the_whole_space_and_no_more(name, store_of, tmp_path
         module = {"iris": iris_inference, "wine": wine_inference}[name]
         assert module.load(staged).record.version == module.load(store).record.version
         assert not (home / "store/groups").exists() and not (home / "store/files").exists()
+
+
+@pytest.fixture
+def whisper_store(tmp_path, monkeypatch):
+    """A store with two corpora's models, as files without a meaning."""
+    for name in space.SPACES["whisper"].settings:
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model.bin").write_bytes(b"weights")
+    store = open_store(tmp_path / "source")
+    for corpus in ("nano_pl", "own_pl"):
+        store.save_model(model_of(corpus), tmp_path / "model", {"wer": 0.5}, {})
+    monkeypatch.setenv("LABS_STORE", str(tmp_path / "source"))
+    return store
+
+
+@pytest.mark.parametrize("corpus", ["", "own_pl"])
+def test_the_whisper_space_has_the_model_of_its_corpus(
+    corpus, whisper_store, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("WHISPER_CORPUS", corpus)
+    monkeypatch.setenv("WHISPER_QUEUE", "5")
+    home = space.stage("whisper", tmp_path / "staged")
+    [model] = (home / "store/models").iterdir()
+    assert model.name == f"whisper_{corpus or 'nano_pl'}"
+    wanted = {"WHISPER_CORPUS": corpus} if corpus else {}
+    assert space.variables("whisper") == wanted | {"WHISPER_QUEUE": "5"}
+    assert not (home / "lab2_whisper/nano").exists() and (home / "Dockerfile").exists()
+
+
+def test_a_model_on_the_hub_is_named_and_not_sent(whisper_store, monkeypatch, tmp_path):
+    monkeypatch.setenv("WHISPER_MODEL", "someone/whisper-small-pl")
+    assert not (space.stage("whisper", tmp_path / "staged") / "store").exists()
+    assert space.variables("whisper") == {"WHISPER_MODEL": "someone/whisper-small-pl"}
+    monkeypatch.setenv("WHISPER_MODEL", str(tmp_path / "model"))
+    with pytest.raises(space.SpaceError, match="a Space does not see"):
+        space.stage("whisper", tmp_path / "staged")
 
 
 def test_staging_again_leaves_nothing_of_the_last_time(store_of, tmp_path):

@@ -15,6 +15,9 @@ import pytest
 from clean_room import ROOT, as_user
 from conftest import free_port
 
+from lab2_whisper.schema import FOR_PAGES, NANO_CORPUS, NANO_MODEL, model_of
+from labstore import open_store
+
 sys.path.insert(0, str(ROOT / "tools"))
 import space as spaces
 
@@ -124,3 +127,31 @@ def test_wine_monitor(live, visit, wine_history):
     page = visit(live("wine-monitor", wine_history))
     page.get_by_text("Data through 2026-02-09").wait_for()
     assert page.get_by_alt_text("drift").evaluate("i => i.naturalWidth") > 300
+
+
+@pytest.fixture
+def whisper_store(tmp_path):
+    """A store's folder with the nano model and its CTranslate2 copy, as training publishes it."""
+    from ctranslate2.converters import TransformersConverter
+
+    folder = shutil.copytree(NANO_MODEL, tmp_path / "model")
+    files = ["tokenizer.json", "preprocessor_config.json"]
+    converter = TransformersConverter(str(folder), copy_files=files)
+    converter.convert(str(folder / FOR_PAGES), quantization="int8")
+    open_store(tmp_path / "store").save_model(
+        model_of("nano_pl"), folder, {"wer": 0.5}, {"data": "nano"}
+    )
+    return tmp_path / "store"
+
+
+def test_whisper(live, visit, whisper_store):
+    page = visit(live("whisper", whisper_store))
+    button = re.compile("^(Transcribe|Zamień na tekst)$")
+    page.get_by_text(button).first.wait_for(timeout=120_000)
+    clip = sorted(NANO_CORPUS.glob("pl/clips/*.mp3"))[0]
+    page.locator("input[type=file]").set_input_files(clip)
+    page.get_by_test_id("stFileUploader").get_by_text(clip.name).wait_for()
+    page.get_by_role("button", name=button).first.click()
+    page.get_by_text(re.compile("^(Done|Gotowe)$")).first.wait_for(timeout=120_000)
+    page.locator("video").wait_for()
+    page.get_by_text("Model: whisper_nano_pl").wait_for()
