@@ -30,12 +30,13 @@ class Clean:
         self.home, self.libraries = home, str(python.parent.parent / "lib")
         subprocess.run([python, "-m", "venv", home], check=True)
 
-    def pip(self, *arguments: str | Path, **more: str) -> None:
-        """pip with the machine's cache and index and PIP_ARGS; what it says is shown when it fails."""
+    def pip(self, *arguments: str | Path, args: str | None = None) -> None:
+        """pip with the machine's index and PIP_ARGS; what it says is shown when it fails."""
         words = [self.home / "bin/python", "-m", "pip", *arguments]
         if arguments[0] == "install":
-            words += ["--quiet", *os.environ.get("PIP_ARGS", "").split()]
-        run = subprocess.run(words, env=plain() | more, capture_output=True, text=True, check=False)
+            more = os.environ.get("PIP_ARGS", "") if args is None else args
+            words += ["--quiet", *more.split()]
+        run = subprocess.run(words, env=plain(), capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stdout + run.stderr
 
     def environment(self, home: Path, **more: str) -> dict[str, str]:
