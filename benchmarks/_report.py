@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-LIBRARIES = ["numpy", "pandas", "pandera", "pyarrow", "scikit-learn", "skops", "torch"]
+LIBRARIES = ["ctranslate2", "faster-whisper", "numpy", "pandas", "pandera", "pyarrow"]
+LIBRARIES += ["scikit-learn", "skops", "torch", "transformers"]
 
 
 def report(name: str, figures: dict[str, Any], table: str | None = None, keep: bool = True) -> None:

@@ -51,10 +51,8 @@ def transcribe(
     stop = stop or threading.Event()
     report = _Reporter(expected_length(media, limits), on_progress)
     blocks = _until(stop, report.decoded(decode_upload(media, limits)))
-    windows = speech_windows(blocks)
-    if transcriber.short_context:
-        windows = speech_windows(blocks, SHORT_SECONDS, SHORT_PAUSE)
-    for window in windows:
+    cut = (SHORT_SECONDS, SHORT_PAUSE) if transcriber.short_context else ()
+    for window in speech_windows(blocks, *cut):
         if stop.is_set():
             return
         yield from _segments(window, transcriber, language, stop)

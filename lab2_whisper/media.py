@@ -39,19 +39,14 @@ def decode_upload(media: Media, limits: Limits = DEFAULT_LIMITS) -> Iterator[np.
     yielded before is good sound. Times fit the recording's own clock, as a player shows it.
     """
     with _opened(media, limits) as file:
-        try:
-            claimed, _ = expected_seconds(file)
-            if claimed and claimed > limits.seconds + 1:
-                raise TooLong(
-                    f"This is {_clock(claimed)} of sound, and the limit here is "
-                    f"{_clock(limits.seconds)}. Cut it into shorter recordings."
-                )
-            file.seek(0)
-            yield from decode_blocks(file, limits.seconds, keep_time=True)
-        except CutShort:
-            raise
-        except Undecodable as error:
-            raise Undecodable(f"{error} Files that can be read: {', '.join(KINDS)}.") from None
+        claimed, _ = expected_seconds(file)
+        if claimed and claimed > limits.seconds + 1:
+            raise TooLong(
+                f"This is {_clock(claimed)} of sound, and the limit here is "
+                f"{_clock(limits.seconds)}. Cut it into shorter recordings."
+            )
+        file.seek(0)
+        yield from decode_blocks(file, limits.seconds, keep_time=True)
 
 
 def expected_length(media: Media, limits: Limits = DEFAULT_LIMITS) -> float | None:
@@ -62,7 +57,10 @@ def expected_length(media: Media, limits: Limits = DEFAULT_LIMITS) -> float | No
 
 @contextmanager
 def _opened(media: Media, limits: Limits) -> Iterator[BinaryIO]:
-    """A file to read from its beginning, not empty and not over the limit of bytes."""
+    """A file to read from its beginning, not empty and not over the limit of bytes.
+
+    What is no sound at all is told with the kinds of files that are.
+    """
     if isinstance(media, bytes):
         file = io.BytesIO(media)
     elif isinstance(media, str | Path):
@@ -80,6 +78,10 @@ def _opened(media: Media, limits: Limits) -> Iterator[BinaryIO]:
                 f"{limits.bytes / 2**20:.0f} MiB. Keep only its sound, or cut it."
             )
         yield file
+    except CutShort:
+        raise
+    except Undecodable as error:
+        raise Undecodable(f"{error} Files that can be read: {', '.join(KINDS)}.") from None
     finally:
         if file is not media:
             file.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -36,13 +38,24 @@ MEDIA_TYPES = {  # of what browsers play; mimetypes depends on the machine
 
 STYLE = """<style>
 .stMainBlockContainer { padding-top: 3rem; }
-.stVideo { background: #1d1d1f; min-height: 160px; }  /* subtitles need a place where sound has none */
+.spoken { background: #1d1d1f; color: white; text-align: center; white-space: pre-line;
+          min-height: 4.5em; padding: 0.7em 1em; border-radius: 0.5rem; margin: 0; }
+.spoken[hidden] { display: none; }
 </style>"""
 
-SEEK = """<script>  // {nonce}
-const player = document.querySelector("video.stVideo");
-if (player) {{ player.currentTime = {seconds:.3f}; player.play(); }}
-</script>"""
+# Browsers draw subtitles on pictures alone, so a recording without one has them below the player.
+# With a place to go to, the player plays from there: Streamlit's own start_time knows whole
+# seconds only, and each of them only once.
+PLAYER = """<p class="spoken" aria-live="polite" hidden></p><script>{{  // {nonce}
+const video = document.querySelector("video.stVideo"), line = document.querySelector(".spoken");
+const track = video?.textTracks[0], place = {place};
+const show = () => {{
+  line.hidden = video.videoWidth > 0;
+  line.textContent = [...track.activeCues ?? []].map(c => c.getCueAsHTML().textContent).join("\\n");
+}};
+if (track) {{ track.oncuechange = video.onloadedmetadata = show; show(); }}
+if (video && place !== null) {{ video.currentTime = place; video.play(); }}
+}}</script>"""
 
 
 @dataclass(frozen=True)
@@ -128,6 +141,11 @@ def cues_of(rows: pd.DataFrame) -> list[Cue]:
         return subtitles.checked(cues)
     except LabError as error:
         raise BadCue(str(error)) from None
+
+
+def player_script(place: float | None) -> str:
+    """What goes with the player, run anew each time: its subtitles, and where to play from."""
+    return PLAYER.format(nonce=uuid.uuid4().hex, place=json.dumps(place))
 
 
 def file_name(name: str, ending: str) -> str:

@@ -12,6 +12,8 @@ TEXTS = {
         "page language": "Language of the page",
         "spoken": "Language of the recording",
         "no model": "Nothing can be transcribed yet. {error}",
+        "none made": "Nothing can be transcribed yet: there is no model in the store, and "
+        "`make whisper` makes a small one.",
         "loading": "Loading the model ...",
         "unexpected": "Something went wrong on this server, not with your recording. Try again, "
         "and if it happens twice, tell whoever runs this page.",
@@ -54,7 +56,7 @@ TEXTS = {
         "end": "End",
         "text": "Text",
         "not yet": "The player and the downloads wait for this to be mended: {error}",
-        "download": "Download {format}",
+        "downloads": "Download as",
         "model": "Model: {name} ({engine}).",
         "limits": "Up to {minutes} minutes and {mb} MB a recording, {jobs} recordings a visitor. "
         "Machines mishear: read before you publish.",
@@ -66,6 +68,8 @@ TEXTS = {
         "page language": "Język strony",
         "spoken": "Język nagrania",
         "no model": "Na razie nie ma czym zamieniać mowy na tekst. {error}",
+        "none made": "Na razie nie ma czym zamieniać mowy na tekst: w składzie nie ma modelu, a mały "
+        "powstaje poleceniem `make whisper`.",
         "loading": "Wczytuję model ...",
         "unexpected": "Coś zawiodło po stronie serwera, nie w Twoim nagraniu. Spróbuj jeszcze raz, "
         "a jeśli to się powtórzy, powiadom osobę, która prowadzi tę stronę.",
@@ -109,7 +113,7 @@ TEXTS = {
         "end": "Koniec",
         "text": "Tekst",
         "not yet": "Odtwarzacz i pliki czekają, aż to poprawisz: {error}",
-        "download": "Pobierz {format}",
+        "downloads": "Pobierz jako",
         "model": "Model: {name} ({engine}).",
         "limits": "Do {minutes} min i {mb} MB na nagranie, do {jobs} nagrań na osobę. Maszyna się "
         "myli: przeczytaj, zanim opublikujesz.",

@@ -23,7 +23,7 @@ from lab2_whisper.jobs import Job, Progress, Queue, Visitor, Visitors, Work
 from lab2_whisper.media import Limits
 from lab2_whisper.page_texts import PAGE_LANGUAGES, SPOKEN, TEXTS
 from lab2_whisper.schema import LANGUAGE, LabError
-from labstore import StoreError, default_address, open_store
+from labstore import NotFound, StoreError, default_address, open_store
 from labstore import page as html
 
 log = logging.getLogger(__name__)
@@ -307,7 +307,7 @@ class Result:
                 ),
                 "start": column.TextColumn(t["start"], width=90),
                 "end": column.TextColumn(t["end"], width=90),
-                "text": column.TextColumn(t["text"], width="large"),
+                "text": column.TextColumn(t["text"], width=350),
             },
         )
         return self.kept["rows"]
@@ -330,21 +330,19 @@ class Result:
             subtitles=subtitles.to_vtt(self.kept["cues"]),
             alt=self.t["player"].format(name=name),
         )
-        if "at" in self.kept:  # its start_time knows whole seconds only, and each only once
-            seek = page.SEEK.format(seconds=self.kept.pop("at"), nonce=uuid.uuid4().hex)
-            st.html(seek, unsafe_allow_javascript=True)
+        script = page.player_script(self.kept.pop("at", None))
+        st.html(script, unsafe_allow_javascript=True)
 
     def downloads(self) -> None:
-        columns = st.columns(len(page.FORMATS))
+        st.caption(self.t["downloads"])
+        columns = st.columns(len(page.FORMATS), gap="xsmall")
         for place, (ending, (write, mime)) in zip(columns, page.FORMATS.items(), strict=True):
             place.download_button(
                 ending.upper(),
                 write(self.kept["cues"]),
                 page.file_name(self.job.name, ending),
                 mime,
-                help=self.t["download"].format(format=ending.upper()),
                 on_click="ignore",
-                icon=":material/download:",
                 width="stretch",
             )
 
@@ -362,7 +360,7 @@ def main() -> None:
                 os.environ.get("WHISPER_MODEL", ""),
             )
     except (StoreError, LabError) as error:
-        tell(t["no model"].format(error=error))
+        tell(t["none made" if isinstance(error, NotFound) else "no model"].format(error=error))
         return
     Desk(t, limits, transcriber).show()
     show_jobs(t, visitor(limits))
