@@ -14,13 +14,13 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from clean_room import PINNED, ROOT, Clean, plain
+
+from rehearse.conftest import PINNED, ROOT, Clean, plain
 
 sys.path.insert(0, str(ROOT / "tools"))
 import address
 import demo
 
-pytest_plugins = ["clean_room"]
 pytestmark = pytest.mark.rehearse
 
 COLAB = ROOT / "tests/fixtures/colab_2026_01.txt"

@@ -10,12 +10,12 @@ import subprocess
 import sys
 
 import pytest
-from clean_room import PINNED, ROOT
+
+from rehearse.conftest import PINNED, ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 import deploy_modal
 
-pytest_plugins = ["clean_room"]
 pytestmark = pytest.mark.rehearse
 
 # What cannot be had without an account is replaced, by autospecs of the real client's classes.

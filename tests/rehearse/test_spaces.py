@@ -12,16 +12,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from clean_room import ROOT, as_user
 from conftest import free_port
+from test_whisper_page import upload
 
 from lab2_whisper.schema import FOR_PAGES, NANO_CORPUS, NANO_MODEL, model_of
 from labstore import open_store
+from rehearse.conftest import ROOT, as_user
 
 sys.path.insert(0, str(ROOT / "tools"))
+import find_secrets
 import space as spaces
 
-pytest_plugins = ["clean_room"]
 pytestmark = pytest.mark.rehearse
 
 
@@ -33,6 +34,7 @@ def live(clean, start, room, monkeypatch):
         monkeypatch.setenv("LABS_STORE", str(store))
         app = room / name / "home/user/app"
         shutil.move(spaces.stage(name, room / "staged"), app)
+        assert list(find_secrets.in_folder(app)) == []
         _hand_over(room / name)
         environment = clean()
         environment.pip("install", "-r", app / "requirements.txt")
@@ -146,12 +148,8 @@ def whisper_store(tmp_path):
 
 def test_whisper(live, visit, whisper_store):
     page = visit(live("whisper", whisper_store))
-    button = re.compile("^(Transcribe|Zamień na tekst)$")
-    page.get_by_text(button).first.wait_for(timeout=120_000)
+    page.get_by_text(re.compile("^(Transcribe|Zamień na tekst)$")).first.wait_for(timeout=120_000)
     clip = sorted(NANO_CORPUS.glob("pl/clips/*.mp3"))[0]
-    page.locator("input[type=file]").set_input_files(clip)
-    page.get_by_test_id("stFileUploader").get_by_text(clip.name).wait_for()
-    page.get_by_role("button", name=button).first.click()
+    upload(page, ("clip.mp3", clip.read_bytes()))
     page.get_by_text(re.compile("^(Done|Gotowe)$")).first.wait_for(timeout=120_000)
-    page.locator("video").wait_for()
     page.get_by_text("Model: whisper_nano_pl").wait_for()
