@@ -44,10 +44,13 @@ daily-iris: .venv/iris.done  ## today's Iris flower and its prediction, and ever
 daily-wine: .venv/wine.done  ## today's wine and its prediction, and every missed day before, in store/
 	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_wine.daily --page build/pages/wine
 
+copy-store: .venv/iris.done  ## copy a whole store and prove it: make copy-store FROM=store TO=hopsworks:labs
+	$(BIN)/python tools/copy_store.py "$(FROM)" "$(TO)"
+
 notebooks: .venv/all.done  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-test: .venv/dev.done  ## run the tests
+test: .venv/dev.done build/whisper/multilingual.tiktoken  ## run the tests
 	$(BIN)/pytest
 
 rehearse: .venv/dev.done  ## every deployment from clean environments, as far as it goes without an account (half an hour)
@@ -68,6 +71,9 @@ lock: .venv/dev.done  ## write what is installed in .venv to requirements.txt
 
 clean:  ## remove build/ and the environment; the store/ stays
 	rm -rf build .venv
+
+build/whisper/multilingual.tiktoken: .venv/dev.done
+	-$(BIN)/python tools/whisper_vocabulary.py
 
 build/demo/lab1_iris/store/models/iris_species:
 	@$(MAKE) --no-print-directory iris
@@ -102,4 +108,4 @@ doctor: .venv/dev.done  ## say for every deployment what is missing here
 	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint requirements.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
-.PHONY: help demo iris wine whisper ui-iris ui-iris-monitor ui-wine ui-wine-monitor ui-whisper daily-iris daily-wine notebooks test rehearse doctor lint bench address lock clean
+.PHONY: help demo iris wine whisper ui-iris ui-iris-monitor ui-wine ui-wine-monitor ui-whisper daily-iris daily-wine copy-store notebooks test rehearse doctor lint bench address lock clean

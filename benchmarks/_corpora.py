@@ -16,10 +16,11 @@ from _report import report
 
 from lab2_whisper import audio
 from lab2_whisper.corpora import common_voice
-from lab2_whisper.features import build_corpus, open_corpus
+from lab2_whisper.features import build_corpus
 from lab2_whisper.nano.make import VOICES, sentence, speak
 from lab2_whisper.prepare import Recipe
 from lab2_whisper.schema import NANO_TOKENIZER, SAMPLE_RATE
+from lab2_whisper.stored import open_corpus
 from labstore import open_store
 
 SETTINGS = [(bitrate, level) for bitrate in (16_000, 24_000, 32_000) for level in (0, 5, 10)]

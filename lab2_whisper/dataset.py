@@ -115,6 +115,13 @@ def label_ids(tokenizer, text: str) -> list[int]:
     return ids[1:] if ids[0] == tokenizer.convert_tokens_to_ids(START) else ids
 
 
+def decoder_inputs(labels: torch.Tensor, config) -> torch.Tensor:
+    """Labels moved one to the right behind the start of transcript, shape (B, longest)."""
+    start = torch.full_like(labels[:, :1], config.decoder_start_token_id)
+    inputs = torch.cat([start, labels[:, :-1]], dim=1)
+    return inputs.masked_fill(inputs == IGNORED, config.pad_token_id)
+
+
 def collate(
     items: list[dict[str, Any]], window_seconds: float | None = None, n_mels: int = N_MELS
 ) -> dict[str, torch.Tensor]:

@@ -1,7 +1,6 @@
-"""Clips to compressed audio and text in a few large shards on the store, and back.
+"""Clips to compressed audio and text in a few large shards on the store.
 
     build_corpus(store, source, "nano_pl")       source -> shards and one version that lists them
-    open_corpus(store, "nano_pl", "train")       -> memory-mapped rows, schema.COLUMNS
 
 A shard is named after what its source says of its clips (for files on disk also their size and
 time) and the recipe, so one that the store already has is never made again: after a kill the same
@@ -16,7 +15,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import shutil
 import tempfile
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -27,14 +25,13 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
 
 from lab2_whisper.corpora import Clip, Drop, Source
 from lab2_whisper.prepare import DEFAULT, Recipe, Row, normalise, prepare, text_problem
-from lab2_whisper.schema import COLUMNS, SPLITS, LabError
+from lab2_whisper.schema import COLUMNS, LabError
 from labstore import Damaged, FilesVersion, NotFound, Store
 from labstore.contract import check_name
 
@@ -61,9 +58,6 @@ class Plan:
     recipe: Recipe
     shards: tuple[Shard, ...]
     drops: tuple[Drop, ...]  # for their text; sound is looked at when a shard is made
-
-
-# ---------------------------------------------------------------------------------- writing
 
 
 def build_corpus(
@@ -263,72 +257,3 @@ def _counted(batches: Iterable[list], bar: tqdm) -> Iterator[list]:
     for batch in batches:
         yield batch
         bar.update(len(batch))
-
-
-# ---------------------------------------------------------------------------------- reading
-
-
-def open_corpus(
-    store: Store,
-    name: str,
-    split: str | None = None,
-    version: str = "latest",
-    copy_to: str | Path | None = None,
-) -> datasets.Dataset:
-    """A stored corpus, or one split of it, as memory-mapped rows with schema.COLUMNS.
-
-    `copy_to` is a local folder that gets a copy of the shards, once: a mounted Drive is too slow
-    to train from.
-    """
-    if split not in (None, *SPLITS):
-        raise LabError(f"split {split!r} is none of {', '.join(SPLITS)}.")
-    corpus = store.open_files(name, version)
-    if "shards" not in corpus.metadata:
-        raise LabError(f"{name!r} is no corpus but other files. Corpora are made by build_corpus.")
-    files = [_shard_file(store, *shard, copy_to) for shard in corpus.metadata["shards"]]
-    whole = datasets.concatenate_datasets([datasets.Dataset.from_file(str(f)) for f in files])
-    return whole if split is None else whole.select(_rows_of(whole, split))
-
-
-def mix(weighted: list[tuple[datasets.Dataset, float]], seed: int = 0) -> datasets.Dataset:
-    """Several corpora as one, each row drawn from corpus i with probability `weight` i.
-
-    It ends once every clip has come at least once; clips of small corpora come more often. Only
-    row numbers are made, no clip is copied.
-    """
-    weights = np.array([weight for _, weight in weighted], dtype=float)
-    if not len(weights) or (weights <= 0).any():
-        raise LabError("mix() takes at least one (corpus, weight), with weights above 0.")
-    return datasets.interleave_datasets(
-        [corpus for corpus, _ in weighted],
-        probabilities=(weights / weights.sum()).tolist(),
-        seed=seed,
-        stopping_strategy="all_exhausted",
-    )
-
-
-def _shard_file(store: Store, name: str, version: str, copy_to: str | Path | None) -> Path:
-    if copy_to is None:
-        return store.open_files(name, version).path / "clips.arrow"
-    target = Path(copy_to).expanduser() / f"{name}-{version}.arrow"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_suffix(f".{os.getpid()}")
-        _copy(store.open_files(name, version).path / "clips.arrow", unfinished)
-        unfinished.replace(target)
-    return target
-
-
-def _copy(source: Path, target: Path) -> None:
-    try:
-        shutil.copyfile(source, target)
-    except OSError as error:
-        target.unlink(missing_ok=True)  # part of a file would fill the disk further
-        raise LabError(
-            f"{source.parent.name} could not be copied to {target.parent} "
-            f"({error.strerror or error}). Free some space or give another `copy_to`."
-        ) from None
-
-
-def _rows_of(corpus: datasets.Dataset, split: str) -> np.ndarray:
-    return np.flatnonzero(corpus.data.column("split").to_numpy() == split)

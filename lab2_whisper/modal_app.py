@@ -1,14 +1,16 @@
-"""The Whisper lab on Modal: the feature stage fanned out, a container for each shard.
+"""The Whisper lab on Modal: the feature stage fanned out, and training on a GPU.
 
     modal volume put whisper-data cv-corpus-26.0-2026-06-12-pl.tar.gz
     modal run lab2_whisper/modal_app.py --archive cv-corpus-26.0-2026-06-12-pl.tar.gz \
         --corpus common_voice_pl
+    modal run --detach lab2_whisper/modal_app.py::training --corpus common_voice_pl \
+        --model openai/whisper-small --name small_pl
 
     modal volume put whisper-data interviews
     modal run lab2_whisper/modal_app.py::transcription --folder interviews --corpus common_voice_pl
 
 The volume holds the archive and the store, in its folder `store`. Run again after a failure, it
-makes only the shards that are missing.
+makes only the shards that are missing, and a training goes on from its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -18,31 +20,39 @@ from pathlib import Path
 
 import modal
 
-from lab2_whisper import transcribe
+from lab2_whisper import publish, transcribe
 from lab2_whisper.corpora import common_voice
 from lab2_whisper.features import Plan, Shard, build_shard, finish_corpus, plan_corpus
 from lab2_whisper.schema import model_of
+from lab2_whisper.training import Run, judge, train
 from labstore import FilesVersion, open_store
 
 DATA = "/data"
 CORES = 4
+GPU = "L4"
+SESSION_MINUTES = 220  # below the function's timeout: what is cut off there is not saved
 
 app = modal.App("whisper")
 volume = modal.Volume.from_name("whisper-data", create_if_missing=True)
 image = (
     modal.Image.debian_slim(python_version="3.11")
     .uv_pip_install(
+        "accelerate==1.15.0",
         "av==18.1.0",
+        "bitsandbytes==0.50.2",
         "ctranslate2==4.8.5",
         "datacollective==0.7.0",
         "datasets==5.2.0",
+        "evaluate==0.4.6",
         "faster-whisper==1.2.1",
         "huggingface_hub==2.4.0",
+        "jiwer==4.0.0",
         "librosa==0.11.0",
         "matplotlib==3.11.2",
         "numpy==2.4.6",
         "pandas==2.3.3",
         "pandera==0.35.0",
+        "peft==0.21.2",
         "pyarrow==25.0.1",
         "pysubs2==1.8.1",
         "torch==2.13.0",
@@ -118,3 +128,28 @@ def features(archive: str, corpus: str, locale: str = "pl") -> None:
     light = replace(plan, shards=())
     shards = list(make_shard.starmap((light, shard, store) for shard in plan.shards))
     print(finish.remote(light, shards, store).metadata)
+
+
+@app.function(
+    image=image,
+    gpu=GPU,
+    cpu=CORES,
+    volumes={DATA: volume},
+    timeout=4 * 3600,
+    retries=modal.Retries(max_retries=5, initial_delay=10.0),  # each goes on where it was
+)
+def train_some(run: Run, store: str, minutes: float = SESSION_MINUTES) -> dict[str, float] | None:
+    """Train for a while; the registered model's figures once it is finished, else None."""
+    opened = open_store(store)
+    outcome = train(opened, run, minutes, folder="/tmp/whisper")
+    if not outcome.finished:
+        return None
+    return publish.register(opened, outcome, judge(opened, outcome)).metrics
+
+
+@app.local_entrypoint()
+def training(corpus: str, model: str, name: str, steps: int = 2000) -> None:
+    run = Run(name, model, corpora=((corpus, 1.0),), steps=steps)
+    while (figures := train_some.remote(run, f"{DATA}/store")) is None:
+        print("The session is over; the next one goes on.")
+    print(figures)

@@ -46,7 +46,7 @@ def open_store(address: str | Path | None = None) -> Store:
       of the project;
     - "some/folder": that folder;
     - "drive:some/folder": that folder of My Drive, mounted first where Colab can;
-    - "hopsworks:PROJECT": reserved; it says that it is not built yet.
+    - "hopsworks:PROJECT": that project of Hopsworks, with the key in HOPSWORKS_API_KEY.
     """
     from labstore.files import FileStore
 
@@ -55,10 +55,9 @@ def open_store(address: str | Path | None = None) -> Store:
     if colon and kind == "drive":
         return FileStore(_drive_folder(rest))
     if colon and kind == "hopsworks":
-        raise StoreError(
-            "The Hopsworks store is not built yet. Use a folder, open_store('store'), "
-            "or Google Drive, open_store('drive:labs')."
-        )
+        from labstore.hopsworks import connect
+
+        return connect(rest)
     return FileStore(Path(address).expanduser())
 
 

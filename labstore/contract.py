@@ -1,7 +1,8 @@
 """What every store promises, and what the labs hand to it.
 
 A lab declares its tables and its model once, in its `schema.py`, as `FeatureGroup` and `Model`;
-a store keeps their rows, files and versions. One store exists: a folder (`files.py`).
+a store keeps their rows, files and versions. Two stores exist: a folder (`files.py`) and a
+project in Hopsworks (`hopsworks.py`).
 """
 
 from __future__ import annotations
@@ -169,6 +170,15 @@ class ModelVersion(FilesVersion):
     metrics: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What a store holds: labels of groups ("wines v1"), and the versions of each name by age."""
+
+    groups: list[str]
+    files: dict[str, list[str]]
+    models: dict[str, list[str]]
+
+
 class Store(Protocol):
     """Features, files and models. Times are UTC and aware, ends of ranges exclusive."""
 
@@ -193,6 +203,15 @@ class Store(Protocol):
     def open_files(self, name: str, version: str = "latest") -> FilesVersion:
         """A version of a folder, every file verified."""
 
+    def list_files(self, name: str) -> list[str]:
+        """The versions of a folder, oldest first, damaged ones too; none without such a name."""
+
+    def prune_files(self, name: str, keep: int) -> None:
+        """Remove all but the newest `keep` (1 or more) versions, and what dead writers left.
+
+        Only for a name with one writer whose versions replace each other, as checkpoints do.
+        """
+
     def save_model(
         self, model: Model, folder: Path, metrics: dict[str, float], metadata: dict[str, Any]
     ) -> ModelVersion:
@@ -207,9 +226,13 @@ class Store(Protocol):
 
 def check_name(name: str) -> str:
     """The name itself, or StoreError when it could not be a folder's name everywhere."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
+    if not is_name(name):
         raise StoreError(
             f"{name!r} is no name for a store: use lower-case letters, digits and _ "
             "(at most 63), a letter first, e.g. 'iris_flowers'."
         )
     return name
+
+
+def is_name(name: str) -> bool:
+    return re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) is not None

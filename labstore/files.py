@@ -26,8 +26,11 @@ import math
 import os
 import platform
 import re
+import shutil
 import subprocess
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib import metadata as installed
 from pathlib import Path, PurePosixPath
@@ -39,6 +42,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labstore.contract import (
+    Contents,
     Damaged,
     FeatureGroup,
     FilesVersion,
@@ -86,34 +90,31 @@ class FileStore:
         until: datetime | None = None,
         as_of: datetime | None = None,
     ) -> pd.DataFrame:
-        since, until, as_of = map(_aware, (since, until, as_of), ("since", "until", "as_of"))
+        since, until, as_of = map(aware, (since, until, as_of), ("since", "until", "as_of"))
         live = self._live(group, as_of)
         inside = [m for m in live if _overlaps(m, since, until)]
         if not inside:
             return group.empty()
-        rows = _newest(self._load(group, inside, since, until), group.primary_key)
+        rows = newest_rows(self._load(group, inside, since, until), group.primary_key)
         if since or until:
             rows = self._without_moved(group, rows, live)
-        keys = pa.Table.from_pandas(rows[[group.event_time, group.primary_key]])
-        rows = rows.take(pc.sort_indices(keys, sort_keys=_order(group)).to_numpy())
-        return rows[group.columns].astype(group.dtypes).reset_index(drop=True)
+        return in_order(group, rows)
 
     def _without_moved(
         self, group: FeatureGroup, rows: pd.DataFrame, live: list[dict]
     ) -> pd.DataFrame:
         """Drop rows whose newer version lies outside the window that was read."""
         key, oldest = group.primary_key, rows[INGESTED].min()
-        later = [m for m in live if _time_of(m["name"]) > oldest]
+        later = [m for m in live if time_of(m["name"]) > oldest]
         if rows.empty or not later:
             return rows
-        newest = self._load(group, later, columns=[key, INGESTED]).groupby(key)[INGESTED].max()
-        return rows[~(rows[key].map(newest) > rows[INGESTED])]
+        return drop_superseded(rows, self._load(group, later, columns=[key, INGESTED]), key)
 
     def _live(self, group: FeatureGroup, as_of: datetime | None = None) -> list[dict[str, Any]]:
         """The manifests, newest first, that together hold the group's rows."""
         folder = self._group_folder(group)
-        names = sorted((p.stem for p in _list(folder) if _is_commit(p)), reverse=True)
-        shown = [name for name in names if as_of is None or _time_of(name) <= as_of]
+        names = sorted((p.stem for p in _list(folder) if is_commit(p)), reverse=True)
+        shown = [name for name in names if as_of is None or time_of(name) <= as_of]
         live, replaced = [], set()
         for name in shown:
             if name not in replaced and (manifest := self._manifest(folder / f"{name}.json")):
@@ -143,7 +144,7 @@ class FileStore:
         known = {m["name"] for m in live} | replaced
         for manifest in itertools.chain(later, live):  # live grows while it is walked
             for parent in manifest["parents"]:
-                if parent in known or (as_of and _time_of(parent) > as_of):
+                if parent in known or (as_of and time_of(parent) > as_of):
                     continue
                 path = folder / f"{parent}.json"
                 found = self._manifest(path)
@@ -178,7 +179,7 @@ class FileStore:
 
     def _merge(self, group: FeatureGroup, small: list[dict], live: list[dict]) -> dict[str, Any]:
         """One commit that holds the newest rows of many small ones, and replaces them."""
-        rows = _newest(self._load(group, small), group.primary_key)
+        rows = newest_rows(self._load(group, small), group.primary_key)
         replaces = sorted({m["name"] for m in small}.union(*(m["replaces"] for m in small)))
         return self._commit_rows(group, rows, _next_stamp(m["name"] for m in live), live, replaces)
 
@@ -218,15 +219,50 @@ class FileStore:
 
     # ------------------------------------------------------ files and models
 
-    def save_files(self, name: str, folder: Path, metadata: dict[str, Any]) -> FilesVersion:
-        return FilesVersion(**self._save("files", name, folder, {"metadata": metadata}))
+    def save_files(
+        self, name: str, folder: Path, metadata: dict[str, Any], after: str | None = None
+    ) -> FilesVersion:
+        """`after`: a version kept elsewhere, behind which the new one is to sort."""
+        return FilesVersion(**self._save("files", name, folder, {"metadata": metadata}, after))
 
     def open_files(self, name: str, version: str = "latest") -> FilesVersion:
         return FilesVersion(**self._open("files", name, self._pick("files", name, version)))
 
+    def list_files(self, name: str) -> list[str]:
+        folders = sorted(p for p in _list(self.root / "files" / check_name(name)) if is_commit(p))
+        return [p.name for p in folders if self._is_committed(p)]
+
+    def prune_files(self, name: str, keep: int) -> None:
+        kept = self.list_files(name)[-keep:]
+        for folder in _list(self.root / "files" / check_name(name)):
+            # what is uncommitted and older than the newest version was left by a writer that died
+            if kept and is_commit(folder) and folder.name < kept[-1] and folder.name not in kept:
+                self.remove("files", name, folder.name)
+
+    def remove(self, kind: str, name: str, version: str) -> None:
+        """Remove a version of "files" or "models", or what is there of it."""
+        folder = self.root / kind / check_name(name) / version
+        self._complete.pop(folder / "manifest.json", None)
+        (folder / "manifest.json").unlink(missing_ok=True)  # first: now it is uncommitted
+        for file in filter(Path.is_file, folder.rglob("*")):
+            os.truncate(file, 0)  # Drive keeps what is removed in a trash that fills it
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _is_committed(self, version: Path) -> bool:
+        try:
+            return self._manifest(version / "manifest.json") is not None
+        except Damaged:  # opening it will say so
+            return True
+
     def save_model(
-        self, model: Model, folder: Path, metrics: dict[str, float], metadata: dict[str, Any]
+        self,
+        model: Model,
+        folder: Path,
+        metrics: dict[str, float],
+        metadata: dict[str, Any],
+        after: str | None = None,
     ) -> ModelVersion:
+        """`after`: a version kept elsewhere, behind which the new one is to sort."""
         if model.metric not in metrics:
             raise StoreError(
                 f"A version of {model.name} needs the metric {model.metric!r}, which decides "
@@ -238,29 +274,59 @@ class FileStore:
             )
         metadata = {**metadata, "libraries": _libraries(), "git_commit": _git_commit()}
         extra = {"metrics": metrics, "metadata": metadata}
-        return ModelVersion(**self._save("models", model.name, folder, extra))
+        return ModelVersion(**self._save("models", model.name, folder, extra, after))
 
     def load_model(self, model: Model, version: str = "best") -> ModelVersion:
         if version == "best":
-            sign = 1 if model.direction == "max" else -1
-            versions = [
-                m for m in self._versions("models", model.name) if model.metric in m["metrics"]
-            ]
-            if not versions:
-                raise NotFound(f"No version of {model.name} has the metric {model.metric!r}.")
-            best = max(  # a score on the offline sample is no match for one on real data
-                versions,
-                key=lambda m: (
-                    m["metadata"].get("data") == "real",
-                    sign * m["metrics"][model.metric],
-                    m["version"],
-                ),
-            )
-            return ModelVersion(**self._open("models", model.name, best))
+            version = best_version(model, self._versions("models", model.name))
         chosen = self._pick("models", model.name, version)
         return ModelVersion(**self._open("models", model.name, chosen))
 
-    def _save(self, kind: str, name: str, folder: Path, extra: dict[str, Any]) -> dict[str, Any]:
+    # ---------------------------------------------------- from store to store
+
+    def contents(self) -> Contents:
+        """What is kept here, for copying it elsewhere."""
+        groups = [p for p in _list(self.root / "groups") if any(map(is_commit, _list(p)))]
+        return Contents(
+            groups=sorted(re.sub(r"_v(\d+)$", r" v\1", p.name) for p in groups),
+            files={name: ids for name, ids in self._ids("files").items() if ids},
+            models={name: ids for name, ids in self._ids("models").items() if ids},
+        )
+
+    def _ids(self, kind: str) -> dict[str, list[str]]:
+        names = sorted(p.name for p in _list(self.root / kind) if p.is_dir())
+        folders = {n: sorted(filter(is_commit, _list(self.root / kind / n))) for n in names}
+        return {
+            name: [p.name for p in found if self._manifest(p / "manifest.json")]
+            for name, found in folders.items()
+        }
+
+    @contextmanager
+    def lend(self, kind: str, name: str, version: str) -> Iterator[Path]:
+        """The folder of a version with its manifest, every file verified."""
+        manifest = self._pick(kind, name, version)
+        self._open(kind, name, manifest)
+        yield self.root / kind / name / manifest["version"]
+
+    def adopt(self, kind: str, folder: Path) -> bool:
+        """Keep another store's version, lent as a folder, under its own id; False if it is here."""
+        manifest = read_manifest(folder)
+        home = self.root / kind / check_name(manifest["name"]) / manifest["version"]
+        if self._manifest(home / "manifest.json"):
+            return False
+        self.remove(kind, manifest["name"], manifest["version"])  # what a killed copy left
+        for inside, facts in manifest["files"].items():
+            _, sha256 = self._copy(Path(folder) / inside, home / inside)
+            if sha256 != facts["sha256"]:
+                raise _damaged(Path(folder) / inside, "is damaged")
+        self._write_manifest(home / "manifest.json", manifest)
+        return True
+
+    # ------------------------------------------------------- versions inside
+
+    def _save(
+        self, kind: str, name: str, folder: Path, extra: dict[str, Any], after: str | None = None
+    ) -> dict[str, Any]:
         """Copy a folder's files into a new version, its manifest last."""
         folder, extra = Path(folder), json.loads(json.dumps(extra))
         if (folder / "manifest.json").exists():
@@ -272,7 +338,8 @@ class FileStore:
         if not files:
             raise StoreError(f"There are no files in {folder} to keep as {kind}/{name}.")
         home = self.root / kind / check_name(name)
-        version = _commit_name(_next_stamp(p.name for p in _list(home) if _is_commit(p)))
+        known = [p.name for p in _list(home) if is_commit(p)] + ([after] if after else [])
+        version = _commit_name(_next_stamp(known))
         sums = {}
         for file in files:
             inside = file.relative_to(folder).as_posix()
@@ -285,21 +352,17 @@ class FileStore:
     def _versions(self, kind: str, name: str) -> list[dict[str, Any]]:
         """The manifests of all committed versions, oldest first; NotFound when there are none."""
         home = self.root / kind / check_name(name)
-        folders = sorted(p for p in _list(home) if _is_commit(p))
+        folders = sorted(p for p in _list(home) if is_commit(p))
         versions = [m for p in folders if (m := self._manifest(p / "manifest.json"))]
         if not versions:
             others = sorted(p.name for p in _list(self.root / kind) if p.is_dir())
-            raise NotFound(
-                f"There is no {name!r} among the {kind} of the store {self.root} "
-                f"(there: {', '.join(others) or 'nothing yet'}). Run the lab's notebooks "
-                "in order on this store (make notebooks), or open another store."
-            )
+            raise no_such_name(kind, name, str(self.root), others)
         return versions
 
     def _pick(self, kind: str, name: str, version: str) -> dict[str, Any]:
         home = self.root / kind / check_name(name)
         if version == "latest":
-            newest_first = sorted((p for p in _list(home) if _is_commit(p)), reverse=True)
+            newest_first = sorted((p for p in _list(home) if is_commit(p)), reverse=True)
             found = (self._manifest(p / "manifest.json") for p in newest_first)
             if newest := next(filter(None, found), None):
                 return newest
@@ -307,18 +370,10 @@ class FileStore:
         for manifest in versions:
             if manifest["version"] == version:
                 return manifest
-        words = [*(["best"] if kind == "models" else []), "latest"]
-        known = words + [m["version"] for m in versions[-5:]]
-        raise NotFound(
-            f"{kind}/{name} has no version {version!r}. Choose one of: {', '.join(known)}."
-        )
+        raise no_such_version(kind, name, version, [m["version"] for m in versions])
 
     def _open(self, kind: str, name: str, manifest: dict[str, Any]) -> dict[str, Any]:
-        home = self.root / kind / name / manifest["version"]
-        for inside, facts in manifest["files"].items():
-            if PurePosixPath(inside).is_absolute() or ".." in PurePosixPath(inside).parts:
-                raise _damaged(home / "manifest.json", f"names {inside!r}, outside its folder")
-            _verify(home / inside, facts)
+        verify(self.root / kind / name / manifest["version"], manifest)
         return self._describe(kind, manifest)
 
     def _describe(self, kind: str, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -326,7 +381,7 @@ class FileStore:
             "name": manifest["name"],
             "version": manifest["version"],
             "path": self.root / kind / manifest["name"] / manifest["version"],
-            "created_at": _time_of(manifest["version"]),
+            "created_at": time_of(manifest["version"]),
             "metadata": manifest["metadata"],
         }
         return described | ({"metrics": manifest["metrics"]} if "metrics" in manifest else {})
@@ -395,6 +450,35 @@ class FileStore:
         return self._complete[path]
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a version's folder. Raises Damaged for one that is not as it was written."""
+    path = Path(folder) / "manifest.json"
+    try:
+        manifest = _parse(path.read_bytes())
+    except OSError as error:
+        raise _damaged(path, f"cannot be read ({error.strerror})") from None
+    if manifest is None:
+        raise _damaged(path, "is damaged")
+    if not is_commit(Path(manifest["version"])) or "/" in manifest["version"]:
+        raise _damaged(path, f"calls itself {manifest['version']!r}, which is no version")
+    check_paths(path, manifest)
+    return manifest
+
+
+def check_paths(path: Path, manifest: dict[str, Any]) -> None:
+    """Damaged where a manifest (that of the path) names a file outside its own folder."""
+    for inside in manifest["files"]:
+        if PurePosixPath(inside).is_absolute() or ".." in PurePosixPath(inside).parts:
+            raise _damaged(path, f"names {inside!r}, outside its folder")
+
+
+def verify(folder: Path, manifest: dict[str, Any]) -> None:
+    """Every file of a version, against its manifest. Raises Damaged naming the first that differs."""
+    check_paths(folder / "manifest.json", manifest)
+    for inside, facts in manifest["files"].items():
+        _verify(folder / inside, facts)
+
+
 def _parse(text: bytes) -> dict[str, Any] | None:
     """The manifest that a text begins with, None where its checksum does not hold."""
     try:
@@ -449,7 +533,37 @@ def _list(folder: Path) -> list[Path]:
         raise StoreError(f"{folder} cannot be read: {error.strerror}.") from None
 
 
-def _is_commit(path: Path) -> bool:
+def best_version(model: Model, versions: list[dict[str, Any]]) -> str:
+    """The id of the best of several manifests by the model's metric; of equals the newest."""
+    versions = [m for m in versions if model.metric in m["metrics"]]
+    if not versions:
+        raise NotFound(f"No version of {model.name} has the metric {model.metric!r}.")
+    sign = 1 if model.direction == "max" else -1
+    best = max(  # a score on the offline sample is no match for one on real data
+        versions,
+        key=lambda m: (
+            m["metadata"].get("data") == "real",
+            sign * m["metrics"][model.metric],
+            m["version"],
+        ),
+    )
+    return best["version"]
+
+
+def no_such_name(kind: str, name: str, store: str, others: list[str]) -> NotFound:
+    return NotFound(
+        f"There is no {name!r} among the {kind} of the store {store} "
+        f"(there: {', '.join(others) or 'nothing yet'}). Run the lab's notebooks "
+        "in order on this store (make notebooks), or open another store."
+    )
+
+
+def no_such_version(kind: str, name: str, version: str, versions: list[str]) -> NotFound:
+    known = [*(["best"] if kind == "models" else []), "latest", *versions[-5:]]
+    return NotFound(f"{kind}/{name} has no version {version!r}. Choose one of: {', '.join(known)}.")
+
+
+def is_commit(path: Path) -> bool:
     """A manifest of rows or a version's folder; not Drive's copies such as 'name (1).json'."""
     return re.fullmatch(r"\d{8}T\d{12}Z-[0-9a-f]{8}(\.json)?", path.name) is not None
 
@@ -458,13 +572,13 @@ def _commit_name(stamp: datetime) -> str:
     return f"{stamp.strftime(STAMP)}-{uuid.uuid4().hex[:8]}"
 
 
-def _time_of(name: str) -> datetime:
+def time_of(name: str) -> datetime:
     return datetime.strptime(name.partition("-")[0], STAMP).replace(tzinfo=UTC)
 
 
 def _next_stamp(names: Any) -> datetime:
     """Now, or just after the newest name there is: a clock set back must not lose updates."""
-    latest = max((_time_of(name) for name in names), default=datetime.min.replace(tzinfo=UTC))
+    latest = max((time_of(name) for name in names), default=datetime.min.replace(tzinfo=UTC))
     return max(datetime.now(UTC), latest + timedelta(microseconds=1))
 
 
@@ -473,8 +587,22 @@ def _order(group: FeatureGroup) -> list[tuple[str, str]]:
     return [(group.event_time, "ascending"), (group.primary_key, "ascending")]
 
 
-def _newest(rows: pd.DataFrame, key: str) -> pd.DataFrame:
+def in_order(group: FeatureGroup, rows: pd.DataFrame) -> pd.DataFrame:
+    """The group's columns and dtypes, ordered by (event time, key)."""
+    keys = pa.Table.from_pandas(rows[[group.event_time, group.primary_key]])
+    rows = rows.take(pc.sort_indices(keys, sort_keys=_order(group)).to_numpy())
+    return rows[group.columns].astype(group.dtypes).reset_index(drop=True)
+
+
+def newest_rows(rows: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Of each key the row that was ingested last."""
     return rows.sort_values(INGESTED, kind="stable").drop_duplicates(key, keep="last")
+
+
+def drop_superseded(rows: pd.DataFrame, inserted: pd.DataFrame, key: str) -> pd.DataFrame:
+    """The rows without those whose key was inserted again later."""
+    latest = inserted.groupby(key)[INGESTED].max()
+    return rows[~(rows[key].map(latest) > rows[INGESTED])]
 
 
 def _overlaps(manifest: dict[str, Any], since: datetime | None, until: datetime | None) -> bool:
@@ -482,7 +610,7 @@ def _overlaps(manifest: dict[str, Any], since: datetime | None, until: datetime 
     return starts and (since is None or datetime.fromisoformat(manifest["to"]) >= since)
 
 
-def _aware(time: datetime | None, name: str) -> datetime | None:
+def aware(time: datetime | None, name: str) -> datetime | None:
     if time is not None and getattr(time, "tzinfo", None) is None:
         raise StoreError(f"{name} must carry a time zone, e.g. datetime(2026, 1, 31, tzinfo=UTC).")
     return None if time is None else time.astimezone(UTC)

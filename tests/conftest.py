@@ -22,6 +22,7 @@ from lab1_wine import training as wine_training
 from lab1_wine.schema import WINES
 from labstore import open_store
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import: no test asks the Hub
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))  # for the simulated year
 CHROMIUM_FLAGS = [

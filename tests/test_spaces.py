@@ -165,10 +165,12 @@ def test_a_snapshots_address_goes_along_as_a_variable(hub, monkeypatch, tmp_path
 def test_a_remote_stores_address_key_and_client_go_along(hub, monkeypatch, tmp_path):
     monkeypatch.setenv("LABS_STORE", "hopsworks:flowers")
     monkeypatch.setenv("HOPSWORKS_API_KEY", "not-a-key")
+    monkeypatch.setenv("HOPSWORKS_HOST", "cluster.example.org")
     space.push("iris", "someone/page", tmp_path)
-    hub.add_space_variable.assert_called_once_with(
-        "someone/page", "LABS_STORE", "hopsworks:flowers"
-    )
+    assert [call.args[1:] for call in hub.add_space_variable.call_args_list] == [
+        ("HOPSWORKS_HOST", "cluster.example.org"),
+        ("LABS_STORE", "hopsworks:flowers"),
+    ]
     hub.add_space_secret.assert_called_once_with("someone/page", "HOPSWORKS_API_KEY", "not-a-key")
     wanted = (tmp_path / "iris/requirements.txt").read_text().split()
     assert [line for line in wanted if "hopsworks" in line] == ["hopsworks[python]==5.2.1"]

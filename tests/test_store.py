@@ -36,6 +36,7 @@ from labstore import (
     open_store,
 )
 from labstore.files import FileStore
+from labstore.hopsworks import HopsworksStore
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 DAY = timedelta(days=1)
@@ -91,10 +92,29 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-@pytest.fixture(params=["files"])
+STORES = ["files", "hopsworks"]  # with HUDI instead of DELTA: test_hopsworks.py
+
+
+def new_store(kind: str, folder: Path):
+    """An implementation of the contract, empty. Hopsworks is a double in memory, see its module."""
+    if kind == "files":
+        return FileStore(folder / "store")
+    pytest.importorskip("hopsworks")
+    cluster = importlib.import_module("hopsworks_double").Cluster()
+    project = cluster.login(project="labs", engine="python")
+    store = HopsworksStore(project, folder / "cache")
+    store.cluster = cluster
+    return store
+
+
+def kept(store):
+    """All that a store holds, for comparison."""
+    return contents(store.root) if isinstance(store, FileStore) else store.cluster.state()
+
+
+@pytest.fixture(params=STORES)
 def store(request, tmp_path):
-    """Each implementation of the contract, empty."""
-    return {"files": lambda: FileStore(tmp_path / "store")}[request.param]()
+    return new_store(request.param, tmp_path)
 
 
 # ------------------------------------------------------------------------ contract: rows
@@ -283,13 +303,13 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_invalid_rows_are_named_and_nothing_is_written(store, case):
     store.insert(FLOWERS, frame(flower("old")))
-    before = contents(store.root)
+    before = kept(store)
     spoil, words = WRONG[case]
     with pytest.raises(InvalidRows) as refused:
         store.insert(FLOWERS, spoil(frame(flower("a"), flower("b", 1))))
     for word in ["Nothing was written to flowers v1", *words]:
         assert word in str(refused.value)
-    assert contents(store.root) == before
+    assert kept(store) == before
 
 
 def test_many_wrong_values_make_a_short_message(store):
@@ -299,18 +319,32 @@ def test_many_wrong_values_make_a_short_message(store):
     assert "and 995 more" in str(refused.value) and len(str(refused.value)) < 600
 
 
+VALUES = st.one_of(st.floats(width=64), st.integers(-5, 5).map(float))
+
+
 @settings(max_examples=50, deadline=None)
-@given(value=st.one_of(st.floats(width=64), st.integers(-5, 5).map(float)))
+@given(value=VALUES)
 def test_a_value_is_stored_exactly_when_it_is_in_its_range(value):
     with tempfile.TemporaryDirectory() as folder:
-        store = FileStore(folder)
-        if 0.1 <= value <= 12:
+        stored_exactly_when_in_range(new_store("files", Path(folder)), value)
+
+
+@settings(max_examples=10, deadline=None)
+@given(value=VALUES)
+def test_a_value_is_stored_exactly_in_hopsworks_when_it_is_in_its_range(value):
+    with tempfile.TemporaryDirectory() as folder:
+        stored_exactly_when_in_range(new_store("hopsworks", Path(folder)), value)
+
+
+def stored_exactly_when_in_range(store, value):
+    before = kept(store)
+    if 0.1 <= value <= 12:
+        store.insert(FLOWERS, frame(flower("a", petal_cm=value)))
+        assert store.read(FLOWERS)["petal_cm"].tolist() == [value]
+    else:
+        with pytest.raises(InvalidRows, match="petal_cm"):
             store.insert(FLOWERS, frame(flower("a", petal_cm=value)))
-            assert store.read(FLOWERS)["petal_cm"].tolist() == [value]
-        else:
-            with pytest.raises(InvalidRows, match="petal_cm"):
-                store.insert(FLOWERS, frame(flower("a", petal_cm=value)))
-            assert contents(Path(folder)) == {}
+        assert kept(store) == before
 
 
 # ----------------------------------------------------------- contract: files and models
@@ -335,6 +369,48 @@ def test_files_open_as_latest_or_by_id_and_never_change(store, tmp_path):
     for number, version in enumerate(versions):
         again = store.open_files("shards", version.version)
         assert (again.path / "a.txt").read_text() == str(number)
+
+
+def test_versions_of_files_are_listed_and_old_ones_pruned(store, tmp_path):
+    assert store.list_files("checkpoint") == []
+    versions = [
+        store.save_files(
+            "checkpoint", folder_of(tmp_path / "source", **{"weights.bin": str(n)}), {"n": n}
+        )
+        for n in range(4)
+    ]
+    assert store.list_files("checkpoint") == [version.version for version in versions]
+    store.prune_files("checkpoint", keep=2)
+    assert store.list_files("checkpoint") == [version.version for version in versions[2:]]
+    assert store.open_files("checkpoint").metadata == {"n": 3}
+    assert store.open_files("checkpoint", versions[2].version).metadata == {"n": 2}
+    with pytest.raises(NotFound):
+        store.open_files("checkpoint", versions[0].version)
+    store.prune_files("checkpoint", keep=5)
+    assert len(store.list_files("checkpoint")) == 2
+
+
+def test_a_version_is_newer_than_any_before_it_whatever_the_clock_says(
+    store, tmp_path, monkeypatch
+):
+    source = folder_of(tmp_path / "source", **{"a.txt": "1"})
+    files = store.save_files("shards", source, {})
+    (model,) = save_models(store, tmp_path / "source", HIGH_SCORE, [0.5])
+    store.insert(FLOWERS, frame(flower("a", petal_cm=1.0)))
+    for module in ("labstore.files.datetime", "labstore.hopsworks.datetime"):
+        monkeypatch.setattr(module, Yesterday)
+    assert store.save_files("shards", source, {}).version > files.version
+    assert store.save_model(HIGH_SCORE, source, {"score": 0.5}, {}).version > model.version
+    store.insert(FLOWERS, frame(flower("a", petal_cm=2.0)))
+    assert store.read(FLOWERS)["petal_cm"].tolist() == [2.0]
+
+
+class Yesterday(datetime):
+    """A clock that was set back."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.now(tz) - DAY
 
 
 def test_an_empty_folder_is_not_saved(store, tmp_path):
@@ -381,6 +457,14 @@ def test_best_model_follows_the_metrics_direction(store, tmp_path, model, best):
 def test_of_equally_good_models_the_newest_is_best(store, tmp_path, model):
     versions = save_models(store, tmp_path / "source", model, [0.5, 0.5])
     assert store.load_model(model) == versions[-1]
+
+
+@pytest.mark.parametrize("model", [LOW_ERROR, HIGH_SCORE])
+def test_a_model_of_real_data_is_better_than_any_other(store, tmp_path, model):
+    source = folder_of(tmp_path / "source", **{"model.txt": "x"})
+    for data, figure in (("real", 0.5), ("offline sample", 0.0), ("offline sample", 1.0)):
+        store.save_model(model, source, {model.metric: figure}, {"data": data})
+    assert store.load_model(model).metadata["data"] == "real"
 
 
 @pytest.mark.parametrize("model", [LOW_ERROR, HIGH_SCORE])
@@ -479,15 +563,27 @@ def test_any_inserts_read_like_a_dictionary(monkeypatch, inserts, since, until, 
     monkeypatch.setattr("labstore.files.MERGE_AFTER", 3)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # about order here, not about power cuts
     with tempfile.TemporaryDirectory() as folder:
-        moments = []
-        for rows in inserts:
-            flowers = (flower(k, day, petals=petals) for k, (day, petals) in rows.items())
-            FileStore(folder).insert(FLOWERS, frame(*flowers))
-            moments.append(datetime.now(UTC))
-        back = min(back, len(inserts) - 1)
-        for count, as_of in ((len(inserts), None), (back + 1, moments[back])):
-            found = found_rows(FileStore(folder), since, until, as_of)
-            assert found == expected_rows(inserts[:count], since, until)
+        reads_like_a_dictionary(lambda: FileStore(folder), inserts, since, until, back)
+
+
+@settings(max_examples=10, deadline=None)
+@given(inserts=INSERTS, since=MAYBE_DAY, until=MAYBE_DAY, back=st.integers(0, 13))
+def test_any_inserts_read_like_a_dictionary_in_hopsworks(inserts, since, until, back):
+    with tempfile.TemporaryDirectory() as folder:
+        store = new_store("hopsworks", Path(folder))
+        reads_like_a_dictionary(lambda: store, inserts, since, until, back)
+
+
+def reads_like_a_dictionary(opened, inserts, since, until, back):
+    moments = []
+    for rows in inserts:
+        flowers = (flower(k, day, petals=petals) for k, (day, petals) in rows.items())
+        opened().insert(FLOWERS, frame(*flowers))
+        moments.append(datetime.now(UTC))
+    back = min(back, len(inserts) - 1)
+    for count, as_of in ((len(inserts), None), (back + 1, moments[back])):
+        found = found_rows(opened(), since, until, as_of)
+        assert found == expected_rows(inserts[:count], since, until)
 
 
 # --------------------------------------------------------------------------------- damage
@@ -694,6 +790,34 @@ def test_a_manifest_that_points_outside_its_folder_is_refused(root):
         open_version(root, "files")
 
 
+def test_pruning_removes_what_a_killed_writer_left(tmp_path):
+    store = FileStore(tmp_path / "store")
+    first = store.save_files(
+        "checkpoint", folder_of(tmp_path / "source", **{"weights.bin": str(1)}), {}
+    )
+    dead = store.root / "files" / "checkpoint" / "20200101T000000000000Z-00000000"
+    shutil.copytree(first.path, dead)
+    (dead / "manifest.json").unlink()
+    newer = store.root / "files" / "checkpoint" / "29990101T000000000000Z-00000000"
+    shutil.copytree(dead, newer)  # may be on its way
+    store.prune_files("checkpoint", keep=1)
+    assert not dead.exists() and newer.exists()
+    assert store.list_files("checkpoint") == [first.version]
+
+
+def test_a_damaged_version_is_listed_so_that_it_can_be_named(tmp_path):
+    store = FileStore(tmp_path / "store")
+    version = store.save_files(
+        "checkpoint", folder_of(tmp_path / "source", **{"weights.bin": str(1)}), {}
+    )
+    manifest = store.root / "files" / "checkpoint" / version.version / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-9] + b"00000000\n")
+    store = FileStore(tmp_path / "store")
+    assert store.list_files("checkpoint") == [version.version]
+    with pytest.raises(Damaged):
+        store.open_files("checkpoint", version.version)
+
+
 # ----------------------------------------------------------- folders that refuse to be written
 
 
@@ -885,13 +1009,6 @@ def test_default_address_is_the_environments_else_the_projects_store(
     assert open_store(nothing).root == tmp_path / "store"
     monkeypatch.setenv("LABS_STORE", str(tmp_path / "elsewhere"))
     assert open_store(nothing).root == tmp_path / "elsewhere"
-
-
-def test_hopsworks_says_that_it_is_not_built_and_what_is():
-    with pytest.raises(
-        StoreError, match=r"Hopsworks store is not built yet.*open_store\('store'\)"
-    ):
-        open_store("hopsworks:labs")
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from lab2_whisper.dataset import (
     label_ids,
     to_features,
 )  # fmt: skip
-from lab2_whisper.features import build_corpus, open_corpus
+from lab2_whisper.features import build_corpus
 from lab2_whisper.schema import NANO_TOKENIZER
+from lab2_whisper.stored import open_corpus
 from labstore import open_store
 
 

@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from whisper_speech import DIGITS, line, mp3, needs_digits, release, tone, wav
 
-from lab2_whisper import audio, features
+from lab2_whisper import audio, features, stored
 from lab2_whisper.corpora import common_voice, nano, own_recordings
-from lab2_whisper.features import build_corpus, mix, open_corpus
+from lab2_whisper.features import build_corpus
 from lab2_whisper.prepare import Recipe, normalise, text_problem
 from lab2_whisper.report import describe
 from lab2_whisper.schema import COLUMNS, LabError
+from lab2_whisper.stored import mix, open_corpus
 from labstore import NotFound, StoreError, open_store
 from labstore.files import FileStore
 
@@ -359,7 +360,7 @@ def test_a_copy_to_a_full_disk_leaves_nothing(store, speech, tmp_path, monkeypat
         Path(target).write_bytes(b"part")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(features.shutil, "copyfile", full)
+    monkeypatch.setattr(stored.shutil, "copyfile", full)
     with pytest.raises(LabError, match=r"No space left on device.*copy_to"):
         open_corpus(store, "corpus", copy_to=tmp_path / "local")
     assert not list((tmp_path / "local").iterdir())

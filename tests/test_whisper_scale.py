@@ -1,16 +1,22 @@
 """The notebook and the Modal functions: the same code as on one machine."""
 
+import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
+from whisper_models import tiny_whisper
 
 from lab2_whisper.corpora import nano
-from lab2_whisper.features import build_corpus, open_corpus
-from lab2_whisper.schema import NANO_CORPUS, LabError, whisper_language
+from lab2_whisper.features import build_corpus
+from lab2_whisper.schema import NANO_CORPUS, LabError, model_of, whisper_language
+from lab2_whisper.stored import open_corpus
+from lab2_whisper.training import Run
 from labstore import open_store
 
 ROOT = Path(__file__).parent.parent
@@ -73,3 +79,25 @@ def test_whisper_knows_the_locales_language():
     assert [whisper_language(locale) for locale in ("pl", "zh-CN", "sv-SE")] == ["pl", "zh", "sv"]
     with pytest.raises(LabError, match=r"locale 'fy-NL'\. It knows .*pl"):
         whisper_language("fy-NL")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_modal_trains_in_sessions_and_registers_the_model(tmp_path):
+    from lab2_whisper import modal_app
+
+    store = tmp_path / "store"
+    build_corpus(open_store(store), nano(), "nano_pl", processes=1)
+    model = tiny_whisper(tmp_path / "tiny")
+    run = Run("cloud", str(model), steps=4, evaluate_every=2, validation_clips=4, batch=8)
+    assert modal_app.train_some.local(run, str(store), 1e-9) is None
+    figures = modal_app.train_some.local(run, str(store), 60)
+    assert open_store(store).load_model(model_of("nano_pl")).metrics == figures
+
+
+def test_the_gpu_benchmark_rehearses_on_a_cpu():
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_training.py"), "--tiny"]
+    ran = subprocess.run([*command, "--steps", "1"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    figures = json.loads(ran.stdout.splitlines()[-1])
+    for name in ("original", "small", "medium", "large"):
+        assert figures[f"{name}_clips_per_second"] > 0 and f"{name}_peak_gib" in figures

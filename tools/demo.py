@@ -62,11 +62,17 @@ def wine_figures(store) -> dict[str, Any]:
 
 
 def whisper_figures(store) -> dict[str, Any]:
+    from lab2_whisper.schema import model_of
+
     corpus = store.open_files("nano_pl").metadata
+    tuned = store.load_model(model_of("nano_pl")).metrics
+    rates = ("wer_before", "wer", "wer_low", "wer_high", "wer_orthographic", "cer")
     return {
         "clips": corpus["clips"],
         "minutes": corpus["seconds"] / 60,
         "dropped": sum(corpus["dropped"].values()),
+        **{name: tuned[name] for name in rates},
+        "test_words": tuned["words"],
         "data": "nano",
     }
 

@@ -107,7 +107,10 @@ def variables(name: str) -> dict[str, str]:
     if space.folder == "monitor" and published.startswith("https://"):
         return chosen | {"LABS_SNAPSHOT": published}
     address = address_of(space.lab)
-    return chosen | ({"LABS_STORE": address} if address.partition(":")[0] in REMOTE else {})
+    if address.partition(":")[0] not in REMOTE:
+        return chosen
+    hosts = {key: os.environ[key] for key in ("HOPSWORKS_HOST",) if os.environ.get(key)}
+    return chosen | hosts | {"LABS_STORE": address}
 
 
 def secrets(name: str) -> dict[str, str]:

@@ -1,0 +1,157 @@
+"""Fine-tuning nano: WER before and after, twenty kills, and short context against full windows.
+
+python benchmarks/training.py                  all of it
+python benchmarks/training.py --kills 3 --seeds 1 --words 500      less of it, not kept
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _report import report
+from safetensors.torch import load_file
+
+from lab2_whisper import checkpoints
+from lab2_whisper.corpora import nano
+from lab2_whisper.features import build_corpus
+from lab2_whisper.metrics import difference
+from lab2_whisper.nano import make
+from lab2_whisper.prepare import DEFAULT
+from lab2_whisper.scoring import listen
+from lab2_whisper.training import Run, judge, train
+from labstore import Store, open_store
+
+DEMO = Run("demo", steps=150, evaluate_every=30)
+KILLED = Run("killed", steps=30, evaluate_every=3, validation_clips=4, batch=8)
+CONTEXT = Run("context", steps=30, evaluate_every=30, validation_clips=4)
+
+
+def demo(store: Store, folder: Path) -> dict[str, Any]:
+    """What the notebook does: baseline, training, test split before and after."""
+    started = time.perf_counter()
+    outcome = train(store, DEMO, folder=folder)
+    (verdict,) = judge(store, outcome)
+    print(verdict)
+    return {
+        "baseline_wer": verdict.before.score.wer.value,
+        "tuned_wer": verdict.after.score.wer.value,
+        "tuned_wer_high": verdict.after.score.wer.high,
+        "test_words": verdict.after.score.words,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def killed(store: Store, folder: Path, kills: int) -> dict[str, Any]:
+    """Kill one training again and again; are its last weights those of an undisturbed one?"""
+    train(store, replace(KILLED, name="whole"), folder=folder)
+    rng, done = random.Random(0), 0
+    command = [sys.executable, __file__, "--resume", str(store.root), str(folder)]
+    while True:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        child.stdout.readline()  # its libraries are loaded
+        if done < kills:
+            time.sleep(rng.uniform(0.5, 4))
+            done += child.poll() is None
+            child.send_signal(signal.SIGKILL)
+        child.communicate()
+        if child.returncode == 0:
+            break
+        if child.returncode != -signal.SIGKILL:
+            raise RuntimeError(f"the training ended with {child.returncode}")
+    same = _weights(store, "whole", folder) == _weights(store, "killed", folder)
+    return {"kills": done, "identical": same}
+
+
+def _weights(store: Store, run: str, folder: Path) -> str:
+    """A digest of the weights in the newest checkpoint."""
+    settings = store.open_files(f"checkpoint_{run}").metadata["settings"]
+    found = checkpoints.latest_valid(store, run, folder / f"final_{run}", settings)
+    tensors = load_file(found / "model.safetensors")
+    whole = b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors))
+    return hashlib.sha256(whole).hexdigest()
+
+
+def short_context(store: Store, folder: Path, seeds: int, words: int) -> dict[str, Any]:
+    """Trained on short windows and on full ones, both heard in windows of 30 s."""
+    clips = _new_clips(store, -(-words // seeds))
+    speed: dict[bool, list[float]] = {True: [], False: []}
+    heard: dict[bool, list[str]] = {True: [], False: []}
+    for seed in range(seeds):
+        for short in (True, False):
+            name = f"context_{'short' if short else 'full'}_{seed}"
+            run = replace(CONTEXT, name=name, seed=seed, short_context=short)
+            outcome = train(store, run, folder=folder)
+            speed[short].append(outcome.history["train_steps_per_second"].dropna().iloc[-1])
+            heard[short] += list(listen(outcome.best, clips).table["heard"])
+    said = list(clips["text"]) * seeds
+    change = difference(said, heard[False], heard[True])
+    return {
+        "short_context_speedup": float(np.mean(speed[True]) / np.mean(speed[False])),
+        "short_context_wer_delta": 100 * change.value,
+        "short_context_wer_delta_low": 100 * change.low,
+        "short_context_wer_delta_high": 100 * change.high,
+        "short_context_words": sum(len(text.split()) for text in said),
+    }
+
+
+def _new_clips(store: Store, words: int):
+    """Sentences in no split, in the voices of the test split, enough for so many words."""
+    import datasets
+
+    from lab2_whisper.audio import encode_opus
+
+    rng, known = random.Random(1), {clip.text for clip in nano().listing()[0]}
+    rows, spoken = [], 0
+    while spoken < words:
+        text = make.sentence(rng)
+        if text in known:
+            continue
+        known.add(text)
+        voice, pitch = rng.choice(list(make.VOICES["test"].items()))
+        samples = make.speak(text, voice, pitch, rng.randrange(140, 200))
+        audio = encode_opus(samples, DEFAULT.bitrate, DEFAULT.complexity)
+        rows.append({"clip_id": str(len(rows)), "audio": audio, "text": text, "speaker": voice,
+                     "seconds": len(samples) / 16_000})  # fmt: skip
+        spoken += len(text.split())
+    return datasets.Dataset.from_list(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--words", type=int, default=5000, help="over all seeds")
+    parser.add_argument("--resume", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.resume:
+        print("ready", flush=True)
+        train(open_store(given.resume[0]), KILLED, folder=given.resume[1])
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        home = Path(temporary)
+        store = open_store(home / "store")
+        build_corpus(store, nano(), "nano_pl", processes=os.cpu_count())
+        figures = demo(store, home / "work")
+        if given.kills:
+            figures |= killed(store, home / "work", given.kills)
+        if given.seeds:
+            figures |= short_context(store, home / "work", given.seeds, given.words)
+    whole = (given.kills, given.seeds, given.words) == (20, 3, 5000)
+    table = "\n".join(f"{name:32}{value}" for name, value in figures.items())
+    report("training", figures, table, keep=whole)
+
+
+if __name__ == "__main__":
+    main()

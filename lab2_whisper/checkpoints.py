@@ -1,0 +1,132 @@
+"""Checkpoints that survive the machine: one archive each on the store, two generations kept.
+
+publish(store, "run", folder, settings)      after the trainer has written a checkpoint
+latest_valid(store, "run", folder, settings)     the newest whole one, unpacked, or None
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import struct
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lab2_whisper.schema import LabError
+from labstore import Damaged, NotFound, Store
+
+GENERATIONS = 2
+ARCHIVE = "checkpoint.tar"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
+STATES = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
+
+
+def publish(store: Store, run: str, folder: Path, settings: dict[str, Any]) -> None:
+    """Copy a checkpoint's folder to the store as one archive, its manifest last.
+
+    `settings` are what another run may not differ in. While it is written there is one other, the
+    newest before, and after that GENERATIONS: a Drive of 15 GB has no room for three.
+    """
+    _make_room(store, _name(run))
+    with tempfile.TemporaryDirectory(prefix="whisper-") as temporary:
+        with tarfile.open(Path(temporary) / ARCHIVE, "w") as tar:
+            tar.add(folder, arcname=".")
+        store.save_files(_name(run), Path(temporary), {"settings": settings, "step": step(folder)})
+    store.prune_files(_name(run), GENERATIONS)
+
+
+def _make_room(store: Store, name: str) -> None:
+    with contextlib.suppress(NotFound, Damaged):  # then older ones are still needed
+        store.open_files(name)
+        store.prune_files(name, 1)
+
+
+def latest_valid(store: Store, run: str, folder: Path, settings: dict[str, Any]) -> Path | None:
+    """Unpack the newest whole checkpoint of a run below `folder`; None where there is none.
+
+    A damaged one is said and passed over for the one before. Raises LabError for a checkpoint of
+    other settings, or one that could not be gone on from exactly.
+    """
+    for version in reversed(store.list_files(_name(run))):
+        target = folder / version
+        try:
+            saved = store.open_files(_name(run), version)
+            _same_settings(run, saved.metadata["settings"], settings)
+            target = folder / f"checkpoint-{saved.metadata['step']}"
+            shutil.rmtree(target, ignore_errors=True)
+            with tarfile.open(saved.path / ARCHIVE) as tar:
+                tar.extractall(target, filter="data")
+            check(target)
+        except (Damaged, tarfile.TarError, OSError, Incomplete) as error:
+            print(f"Checkpoint {version} of {run} is passed over: {error}")
+            shutil.rmtree(target, ignore_errors=True)
+            continue
+        return target
+    return None
+
+
+class Incomplete(LabError):
+    """A checkpoint's folder lacks something or holds something broken."""
+
+
+def check(folder: Path) -> None:
+    """Raise where a trainer's checkpoint is not whole.
+
+    Incomplete for a damaged one; LabError for one that was saved without its optimizer, which
+    the trainer would take and go on from with a fresh one, unasked.
+    """
+    there = {path.name for path in folder.iterdir() if path.stat().st_size}
+    weights = [name for name in WEIGHTS if name in there]
+    if weights and "trainer_state.json" in there and "optimizer.pt" not in there:
+        raise LabError(
+            f"{folder} was saved without its optimizer (save_only_model), so training cannot go on "
+            "from it exactly. Start a new run from its weights: model=that folder, another run name."
+        )
+    missing = [name for name in STATES if name not in there]
+    if not weights or missing or not any(name.startswith("rng_state") for name in there):
+        raise Incomplete(f"{folder} lacks {', '.join(missing) or 'weights or random states'}")
+    for name in there:
+        if name.endswith(".safetensors"):
+            _check_safetensors(folder / name)
+    step(folder)
+
+
+def step(folder: Path) -> int:
+    """The training step of a checkpoint's folder."""
+    try:
+        text = (folder / "trainer_state.json").read_text(encoding="utf-8")
+        return int(json.loads(text)["global_step"])
+    except (OSError, ValueError, KeyError) as error:
+        raise Incomplete(f"{folder}/trainer_state.json cannot be read ({error})") from None
+
+
+def _check_safetensors(path: Path) -> None:
+    """The header is whole and the file is as long as it says."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        ends = [part["data_offsets"][1] for name, part in header.items() if name != "__metadata__"]
+        whole = path.stat().st_size == 8 + length + max(ends, default=0)
+    except (OSError, ValueError, KeyError, TypeError, struct.error, OverflowError, MemoryError):
+        whole = False
+    if not whole:
+        raise Incomplete(f"{path} is damaged")
+
+
+def _same_settings(run: str, saved: dict[str, Any], now: dict[str, Any]) -> None:
+    now = json.loads(json.dumps(now))
+    for name in sorted({*saved, *now}):
+        if saved.get(name) != now.get(name):
+            raise LabError(
+                f"The checkpoints of run {run!r} were made with {name} = {saved.get(name)!r}, not "
+                f"{now.get(name)!r}. Give these settings a run name of their own, or set {name} back."
+            )
+
+
+def _name(run: str) -> str:
+    """Of a run's checkpoints among the files of the store."""
+    return f"checkpoint_{run}"

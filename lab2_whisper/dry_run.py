@@ -1,0 +1,75 @@
+"""How many clips a GPU holds at once, and how long they take: found by passes over noise."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from lab2_whisper.context import Vocabulary, dtype_of, window
+from lab2_whisper.dataset import decoder_inputs
+from lab2_whisper.presets import Preset, largest_batch
+from lab2_whisper.schema import WINDOW_SECONDS
+
+DRY_SECONDS = 10  # of the clips of a dry run; longer ones are heard fewer at once
+
+
+def find_batch(model, preset: Preset) -> int:
+    """The clips at once that the GPU's memory holds; on a CPU, the clips of a step."""
+    if not torch.cuda.is_available():
+        return preset.clips_per_step
+    model.to("cuda")
+
+    def runs(clips: int) -> None:
+        dry_step(model, preset, clips, DRY_SECONDS)
+        dry_step(model, preset, clips_at_once(clips, WINDOW_SECONDS), WINDOW_SECONDS)
+
+    batch = largest_batch(runs, preset.clips_per_step)
+    print(f"{batch} clips of {DRY_SECONDS} s at once fit into {torch.cuda.get_device_name()}.")
+    return batch
+
+
+def clips_at_once(batch: int, seconds: float) -> int:
+    """How many clips need as much memory as `batch` clips of the dry run."""
+    return max(1, min(batch, int(batch * DRY_SECONDS / seconds)))
+
+
+def seconds_a_clip(model, preset: Preset, clips: int, seconds: float) -> float:
+    """Of a forward and backward pass, once it is warm."""
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        dry_step(model, preset, clips, seconds)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times) / clips
+
+
+def dry_step(model, preset: Preset, clips: int, seconds: float, tokens: int = 100) -> None:
+    """One forward and backward pass on noise, in the preset's precision, and nothing learned.
+
+    Room for the optimizer is taken as well: four bytes twice for each trained weight.
+    """
+    device = next(model.parameters()).device
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    features = torch.randn(clips, bare.config.num_mel_bins, round(seconds * 100), device=device)
+    labels = torch.full((clips, tokens), 50, device=device)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    bits = 2 if "8bit" in preset.optimizer else 8
+    room = torch.empty(bits * sum(w.numel() for w in trained), dtype=torch.uint8, device=device)
+    if preset.checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    half = getattr(torch, preset.precision)
+    mixed = torch.autocast(device.type, half, enabled=half != torch.float32)
+    vocabulary = Vocabulary(bare)
+    with window(bare, features.shape[-1]), vocabulary.fewer_logits(bare), mixed:
+        logits = model(
+            input_features=features.to(dtype_of(bare)),
+            decoder_input_ids=decoder_inputs(labels, bare.config),
+            use_cache=False,
+        ).logits
+    (vocabulary.cross_entropy(logits, labels) / labels.numel()).backward()
+    model.zero_grad(set_to_none=True)
+    del room

@@ -1,0 +1,136 @@
+"""A tuned model to the registry, and to the Hugging Face Hub: weights, int8 copy, model card."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from lab2_whisper.schema import LabError, model_of
+from lab2_whisper.training import Outcome, Verdict
+from labstore import ModelVersion, Store
+
+FOR_PAGES = "ctranslate2"  # the int8 copy, for pages without a GPU
+
+
+def register(store: Store, outcome: Outcome, verdicts: list[Verdict]) -> ModelVersion:
+    """Keep the best weights as a version of the model of their corpus.
+
+    The folder is one as of the Hub (any LoRA merged in), with MODEL_CARD.md, training.csv and, in
+    `ctranslate2`, an int8 copy that faster-whisper serves.
+    """
+    first, *others = verdicts
+    metrics = first.after.score.figures()
+    metrics |= {f"{name}_before": rate for name, rate in first.before.score.figures().items()}
+    for verdict in others:
+        metrics |= {f"wer_{verdict.corpus}": verdict.after.score.wer.value}
+    metadata = {
+        "base": _base(outcome),
+        "language": outcome.run.language,
+        "data": outcome.data,
+        "windows": "short" if outcome.run.short_context else "30 s",
+        "settings": json.loads(
+            json.dumps(asdict(outcome.run) | {"preset": asdict(outcome.preset)})
+        ),
+        "steps": outcome.step,
+    }
+    with tempfile.TemporaryDirectory(prefix="whisper-") as temporary:
+        folder = Path(temporary) / "model"
+        shutil.copytree(outcome.best, folder)
+        convert(folder)
+        outcome.history.to_csv(folder / "training.csv", index=False)
+        (folder / "MODEL_CARD.md").write_text(model_card(outcome, verdicts), encoding="utf-8")
+        return store.save_model(model_of(first.corpus), folder, metrics, metadata)
+
+
+def convert(folder: Path) -> Path:
+    """Add to a Whisper's folder its CTranslate2 copy in int8; the copy's folder."""
+    from ctranslate2.converters import TransformersConverter
+
+    files = ["tokenizer.json", "preprocessor_config.json"]
+    target = folder / FOR_PAGES
+    TransformersConverter(str(folder), copy_files=files).convert(str(target), quantization="int8")
+    return target
+
+
+def model_card(outcome: Outcome, verdicts: list[Verdict]) -> str:
+    """The card: what it is, what it was made from, how well it hears, before and after."""
+    run, preset = outcome.run, outcome.preset
+    rows = []
+    for verdict in verdicts:
+        for when, heard in (("before", verdict.before), ("after", verdict.after)):
+            s = heard.score
+            rows.append(f"| {verdict.corpus} | {when} | {s.wer} | {s.wer_orthographic} | "
+                        f"{s.cer.value:.1%} | {s.words} |")  # fmt: skip
+    table = "\n".join(rows)
+    changes = "; ".join(
+        f"{v.corpus} {100 * v.change.value:+.1f} points ({100 * v.change.low:+.1f} to "
+        f"{100 * v.change.high:+.1f})"
+        for v in verdicts
+    )
+    data = "\n".join(f"- {name}, version {version}" for name, version in outcome.data.items())
+    rate = preset.learning_rate
+    return f"""---
+language: {run.language}
+library_name: transformers
+pipeline_tag: automatic-speech-recognition
+base_model: {_base(outcome)}
+metrics: [wer, cer]
+---
+# {_base(outcome)}, tuned for {run.language}
+
+## How well it hears
+Test splits, heard once, in windows of 30 s, greedily. Normalised: lower case, no punctuation.
+In brackets, 95 % bootstrap intervals over clips.
+
+| corpus | | WER, normalised | WER, as written | CER | words |
+|---|---|---|---|---|---|
+{table}
+
+Change of the normalised WER: {changes}.
+
+## What it was made from
+{data}
+
+Trained on a corpus's train split; validation chose the weights and when to stop.
+
+## How
+{preset.method} fine-tuning ({preset.reason}), {preset.precision}, {preset.optimizer}, learning rate
+{rate:g} with {run.warmup:.0%} warm-up and linear decay, {preset.clips_per_step} clips a step,
+{outcome.step} steps, seed {run.seed}. Windows: {_windows(outcome)}.
+Augmentation: {json.dumps(asdict(run.augment)) if run.augment else "none"}.
+"""
+
+
+def to_hub(version: ModelVersion, repo: str, token: str | None = None, private: bool = True) -> str:
+    """Upload a registered model; its address. The token is by default that of HF_TOKEN."""
+    token = token or os.environ.get("HF_TOKEN")
+    if not token:
+        raise LabError(
+            "HF_TOKEN is not set. Make a token that may write at "
+            "https://huggingface.co/settings/tokens and set it, in Colab under Secrets (the key "
+            "icon), elsewhere with `export HF_TOKEN=...`."
+        )
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    api.create_repo(repo, private=private, exist_ok=True)
+    card = (version.path / "MODEL_CARD.md").read_bytes()
+    api.upload_folder(repo_id=repo, folder_path=version.path, ignore_patterns=["manifest.json"])
+    api.upload_file(repo_id=repo, path_or_fileobj=card, path_in_repo="README.md")
+    return f"https://huggingface.co/{repo}"
+
+
+def _base(outcome: Outcome) -> str:
+    """The name of the model that was tuned; of a folder, only its last parts."""
+    path = Path(outcome.run.model)
+    return "/".join(path.parts[-2:]) if path.is_dir() else outcome.run.model
+
+
+def _windows(outcome: Outcome) -> str:
+    if not outcome.run.short_context:
+        return "30 s"
+    return f"as long as the speech, and 30 s in {outcome.run.full_windows:.0%} of the steps"

@@ -1,0 +1,35 @@
+"""What a training is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lab2_whisper.dataset import Augment
+from lab2_whisper.schema import LANGUAGE, NANO_MODEL
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training, whole: the same Run on the same store gives the same weights on a CPU.
+
+    `corpora` are (name, weight); the first one's validation and test splits are heard.
+    `full_windows` is the share of steps in 30 s windows: without any, Whisper forgets them.
+    """
+
+    name: str
+    model: str = str(NANO_MODEL)
+    corpora: tuple[tuple[str, float], ...] = (("nano_pl", 1.0),)
+    language: str = LANGUAGE
+    steps: int = 1000
+    warmup: float = 0.1  # of the steps
+    evaluate_every: int = 200  # steps; a checkpoint is published as often
+    patience: int = 3  # evaluations without a better WER before it stops
+    validation_clips: int = 400  # at most, the first ones
+    full_windows: float = 0.1
+    short_context: bool = True
+    augment: Augment | None = field(default_factory=Augment)
+    dropout: float = 0.0
+    learning_rate: float | None = None  # None: the preset's
+    batch: int | None = None  # clips at once; None: found by a dry run
+    machine: str | None = None  # None: found out
+    seed: int = 0

@@ -1,0 +1,143 @@
+"""What a model hears in clips, and how far that is from what was said. Any speech model will do."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+from transformers import (
+    AutoConfig,
+    AutoModelForCTC,
+    AutoProcessor,
+    WhisperForConditionalGeneration,
+    WhisperTokenizer,
+)
+
+from lab2_whisper.audio import decode, log_mel
+from lab2_whisper.context import window
+from lab2_whisper.dataset import collate_sound
+from lab2_whisper.metrics import Score, clip_errors, score
+from lab2_whisper.schema import LANGUAGE, SAMPLE_RATE, WINDOW_SECONDS, LabError
+
+TOKENS_PER_SECOND = 25  # a letter each in nano's vocabulary; no one speaks faster
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The transcripts of some clips. `table` has a row a clip: text, heard, errors, seconds."""
+
+    score: Score
+    table: pd.DataFrame
+
+    def worst(self, most: int = 10) -> pd.DataFrame:
+        """The clips with the most wrong words, to listen to."""
+        return self.table.sort_values("errors", ascending=False, kind="stable").head(most)
+
+
+def load_whisper(
+    model: str | Path, language: str = LANGUAGE, dtype: torch.dtype = torch.float32
+) -> tuple[WhisperForConditionalGeneration, WhisperTokenizer]:
+    """A Whisper of the Hub or of a folder, set to transcribe one language.
+
+    float32 by default: transformers would take an fp16 checkpoint as it is, and full fine-tuning
+    in mixed precision needs whole weights.
+    """
+    try:
+        whisper = WhisperForConditionalGeneration.from_pretrained(
+            model, dtype=dtype, attn_implementation="sdpa"
+        )
+        tokenizer = WhisperTokenizer.from_pretrained(model, language=language, task="transcribe")
+    except (OSError, ValueError) as error:
+        raise LabError(
+            f"{model} is no Whisper that could be loaded ({' '.join(str(error).split())[:200]}). "
+            "Give a name such as 'openai/whisper-small', or a folder that training has saved."
+        ) from None
+    whisper.generation_config.language = language
+    whisper.generation_config.task = "transcribe"
+    whisper.generation_config.forced_decoder_ids = None
+    return whisper, tokenizer
+
+
+@torch.no_grad()
+def generate(model, features: torch.Tensor) -> torch.Tensor:
+    """Token ids heard, greedily, in log-mel (B, n_mels, frames) of a window of any length."""
+    frames = features.shape[-1]
+    limit = 20 + math.ceil(frames / 100 * TOKENS_PER_SECOND)
+    most = model.config.max_target_positions - 8  # the prompt takes four
+    settings = copy.deepcopy(model.generation_config)
+    settings.update(max_length=min(limit, most) + 4, num_beams=1, do_sample=False)
+    with window(model, frames):
+        return model.generate(input_features=features.to(model.dtype), generation_config=settings)
+
+
+def listen(
+    model: str | Path | tuple,
+    clips: datasets.Dataset,
+    language: str = LANGUAGE,
+    window_seconds: float | None = WINDOW_SECONDS,
+    batch: int = 16,
+) -> Heard:
+    """Transcribe the rows of open_corpus() and score them.
+
+    `model` is a name of the Hub, a folder, or a loaded (Whisper, tokenizer). Anything with a CTC
+    head, as wav2vec2, is served as well. `window_seconds` None: as long as each batch needs.
+    """
+    if not len(clips):
+        raise LabError("There are no clips to listen to. Is the split empty?")
+    speak = _whisper(model, language, window_seconds) if _is_whisper(model) else _ctc(str(model))
+    order = np.argsort(np.array(clips.select_columns("seconds")["seconds"]), kind="stable")
+    heard = [""] * len(clips)
+    for start in tqdm(range(0, len(clips), batch), desc="listening"):
+        some = order[start : start + batch]
+        sounds = [decode(clips[int(i)]["audio"], WINDOW_SECONDS + 1) for i in some]
+        for i, text in zip(some, speak(sounds), strict=True):
+            heard[i] = " ".join(text.split())
+    rows = clips.select_columns(["clip_id", "speaker", "seconds", "text"]).to_pandas()
+    rows = rows.assign(heard=heard, errors=clip_errors(list(rows["text"]), heard))
+    return Heard(score(list(rows["text"]), heard), rows)
+
+
+def _is_whisper(model: str | Path | tuple) -> bool:
+    if isinstance(model, tuple):
+        return True
+    try:
+        return AutoConfig.from_pretrained(model).model_type == "whisper"
+    except (OSError, ValueError) as error:
+        raise LabError(
+            f"There is no model {model} ({' '.join(str(error).split())[:200]}). Give a name of the "
+            "Hub, such as 'openai/whisper-small', or a folder."
+        ) from None
+
+
+def _whisper(model: str | Path | tuple, language: str, window_seconds: float | None):
+    whisper, tokenizer = model if isinstance(model, tuple) else load_whisper(model, language)
+    whisper.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def speak(sounds: list[np.ndarray]) -> list[str]:
+        items = [{"samples": sound, "labels": [0], "bands": []} for sound in sounds]
+        samples = collate_sound(items, window_seconds)["samples"].to(whisper.device)
+        ids = generate(whisper, log_mel(samples, whisper.config.num_mel_bins))
+        return tokenizer.batch_decode(ids, skip_special_tokens=True)
+
+    return speak
+
+
+def _ctc(name: str):
+    model = AutoModelForCTC.from_pretrained(name).eval()
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    processor = AutoProcessor.from_pretrained(name)
+
+    @torch.no_grad()
+    def speak(sounds: list[np.ndarray]) -> list[str]:
+        inputs = processor(sounds, sampling_rate=SAMPLE_RATE, padding=True, return_tensors="pt")
+        ids = model(**inputs.to(model.device)).logits.argmax(dim=-1)
+        return processor.batch_decode(ids)
+
+    return speak

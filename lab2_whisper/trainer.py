@@ -1,0 +1,227 @@
+"""transformers' trainer for Whisper: batches by length, short windows, checkpoints on the store."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from torch.nn.functional import pad
+from torch.utils.data import Sampler
+from transformers import (
+    Seq2SeqTrainer,
+    TrainerCallback,
+    WhisperTokenizer,
+)
+
+from lab2_whisper import checkpoints
+from lab2_whisper.context import Vocabulary, dtype_of, window
+from lab2_whisper.dataset import IGNORED, TrainingClips, decoder_inputs, to_features
+from lab2_whisper.dry_run import clips_at_once
+from lab2_whisper.metrics import score
+from lab2_whisper.run import Run
+from lab2_whisper.schema import SAMPLE_RATE, WINDOW_SECONDS
+from lab2_whisper.scoring import generate
+from labstore import Store
+
+POOL = 50  # batches among which clips are sorted by length
+
+
+class ByLength(Sampler[int]):
+    """Clips in a new order each epoch, those of like length together, so that windows are short.
+
+    Batches of `batch` clips in a row are of like length; which comes first is drawn at random. All
+    are whole, so that every device has as many clips: an epoch leaves a few out, others each time.
+    """
+
+    def __init__(self, clips: TrainingClips, batch: int, seed: int):
+        self.clips, self.batch, self.seed, self.epoch = clips, batch, seed, 0
+        self.seconds = clips.seconds
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.clips.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.seconds) // self.batch * self.batch or len(self.seconds)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order, size = rng.permutation(len(self.seconds))[: len(self)], self.batch * POOL
+        pools = [order[i : i + size] for i in range(0, len(order), size)]
+        order = np.concatenate([pool[np.argsort(self.seconds[pool])] for pool in pools])
+        batches = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
+        rng.shuffle(batches)
+        yield from (int(i) for i in np.concatenate(batches))
+
+
+class WhisperTrainer(Seq2SeqTrainer):
+    """Seq2SeqTrainer with log-mel on the device, windows as long as the speech, and our loss."""
+
+    def __init__(self, run: Run, tokenizer: WhisperTokenizer, **options):
+        self.run, self.tokenizer = run, tokenizer
+        super().__init__(compute_metrics=self._word_errors, **options)
+        self.vocabulary = Vocabulary(self.model)
+        self.loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
+
+    def _get_train_sampler(self, train_dataset=None) -> Sampler:
+        together = self._train_batch_size * self.args.world_size
+        self.sampler = ByLength(self.train_dataset, together, self.run.seed)
+        return self.sampler
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The batches of one step, and how many labels they have on all devices together."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        labels = sum((batch["labels"] != IGNORED).sum() for batch in batches)
+        return batches, self.accelerator.gather(torch.as_tensor(labels, device=device)).sum()
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        """One batch, in parts where its windows are longer than those of the dry run."""
+        length = inputs["samples"].shape[1]
+        window_length = (
+            WINDOW_SECONDS * SAMPLE_RATE if self._full_window() else self._longest(length)
+        )
+        inputs["samples"] = pad(inputs["samples"], (0, window_length - length))
+        parts = _parts(inputs, clips_at_once(self._train_batch_size, window_length / SAMPLE_RATE))
+        step = super().training_step
+        return sum(step(model, part, num_items_in_batch) for part in parts)
+
+    def _longest(self, length: int) -> int:
+        """Of all devices: windows of one length give the gradient that one device would have.
+
+        And as many parts, or the devices would wait for each other for ever.
+        """
+        return int(self.accelerator.gather(torch.tensor([length], device=self.args.device)).max())
+
+    def _full_window(self) -> bool:
+        """Drawn from the step alone, so that all devices do the same, after a restart, too."""
+        if not self.run.short_context:
+            return True
+        rng = np.random.default_rng((self.run.seed, self.state.global_step))
+        return bool(rng.random() < self.run.full_windows)
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        batch = super()._prepare_inputs(inputs)
+        return to_features(batch, self.model.config.num_mel_bins) if "samples" in batch else batch
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Cross-entropy, summed and divided by the labels of the whole step on all devices."""
+        features, labels = inputs["input_features"], inputs["labels"]
+        bare = self.accelerator.unwrap_model(model)
+        with window(bare, features.shape[-1]), self.vocabulary.fewer_logits(bare):
+            outputs = model(
+                input_features=features.to(dtype_of(bare)),
+                decoder_input_ids=decoder_inputs(labels, bare.config),
+                use_cache=False,
+            )
+        loss = self.vocabulary.cross_entropy(outputs.logits, labels)
+        if num_items_in_batch is None:
+            loss = loss / (labels != IGNORED).sum()
+        else:  # the devices' gradients are averaged, so the sum is wanted
+            loss = loss * self.accelerator.num_processes / num_items_in_batch
+        return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None, **_):
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, inputs)
+        with self.accelerator.autocast():
+            heard = generate(self.accelerator.unwrap_model(model), inputs["input_features"])
+        return loss.detach(), heard, inputs["labels"]
+
+    def _word_errors(self, prediction) -> dict[str, float]:
+        heard, said = (self._texts(ids) for ids in (prediction.predictions, prediction.label_ids))
+        result = score(said, heard)
+        return {
+            "wer": result.wer.value,
+            "wer_orthographic": result.wer_orthographic.value,
+            "cer": result.cer.value,
+        }
+
+    def _texts(self, ids: np.ndarray) -> list[str]:
+        ids = np.where(ids < 0, self.tokenizer.eos_token_id, ids)
+        return self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+
+
+def _parts(inputs: dict[str, Any], clips: int) -> Iterator[dict[str, Any]]:
+    for start in range(0, len(inputs["labels"]), clips):
+        yield {name: value[start : start + clips] for name, value in inputs.items()}
+
+
+# ------------------------------------------------------------------------------ the callbacks
+
+
+class Epochs(TrainerCallback):
+    """Tells clips and sampler which epoch it is: accelerate forgets to, after some restarts."""
+
+    def __init__(self, trainer: WhisperTrainer):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args, state, control, **_):
+        self.trainer.sampler.set_epoch(math.floor(state.epoch or 0))
+
+
+class TimeBudget(TrainerCallback):
+    """Stops and saves before a session ends."""
+
+    def __init__(self, minutes: float):
+        self.ends = time.monotonic() + 60 * minutes
+
+    def on_step_end(self, args, state, control, **_):
+        if time.monotonic() > self.ends:
+            control.should_save = control.should_training_stop = True
+
+
+class Best(TrainerCallback):
+    """Keeps the weights of the best WER on validation, and stops when it rises no more.
+
+    What is best is read from the log, which every checkpoint has, so a restart changes nothing.
+    """
+
+    def __init__(self, home: Path, patience: int):
+        self.folder, self.patience = home / "best", patience
+
+    @staticmethod
+    def rates(state) -> list[float]:
+        return [entry["eval_wer"] for entry in state.log_history if "eval_wer" in entry]
+
+    @staticmethod
+    def had_enough(state, patience: int) -> bool:
+        rates = Best.rates(state)
+        return bool(rates) and len(rates) - 1 - rates.index(min(rates)) >= patience
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = True
+
+    def on_evaluate(self, args, state, control, model=None, **_):
+        rates = self.rates(state)
+        if rates.index(min(rates)) == len(rates) - 1 and state.is_world_process_zero:
+            model.save_pretrained(self.folder)
+        if self.had_enough(state, self.patience):
+            control.should_save = control.should_training_stop = True
+
+
+class Publish(TrainerCallback):
+    """Copies each checkpoint, with the best weights so far, to the store."""
+
+    def __init__(self, store: Store, run: str, settings: dict[str, Any]):
+        self.store, self.run, self.settings = store, run, settings
+
+    def on_save(self, args, state, control, **_):
+        PartialState().wait_for_everyone()  # each process writes its own random states
+        if not state.is_world_process_zero:
+            return
+        home = Path(args.output_dir)
+        folder = home / f"checkpoint-{state.global_step}"
+        shutil.copytree(home / "best", folder / "best", dirs_exist_ok=True)
+        checkpoints.publish(self.store, self.run, folder, self.settings)
+        for old in home.glob("checkpoint-*"):
+            if old != folder:
+                shutil.rmtree(old)

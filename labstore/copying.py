@@ -1,0 +1,112 @@
+"""Everything of one store copied to another, and proof that it arrived.
+
+Versions of files and models keep their ids, ages, metadata and metrics: they are folders with a
+manifest, and travel as such. Of a group's rows the newest of each key travel. What they were
+before, and when each was inserted, stays behind: in the target, `as_of` begins with the copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from labstore.contract import Damaged, FeatureGroup, StoreError
+from labstore.files import read_manifest
+
+
+@dataclass(frozen=True)
+class Copied:
+    """One group, or one version of files or a model, found equal in both stores.
+
+    `amount` counts rows or bytes; `moved` is what of it was not there before; `sha256` is over the
+    rows in order, or over the manifest with its files' own checksums.
+    """
+
+    name: str
+    amount: int
+    moved: int
+    unit: str
+    sha256: str
+
+
+def copy(
+    source, target, groups: Iterable[FeatureGroup], say: Callable[[str], None] = print
+) -> list[Copied]:
+    """Copy a whole store; what the target has already is checked, not copied again.
+
+    Both are stores that can also tell their `contents`, `lend` a version and `adopt` one, as
+    FileStore and HopsworksStore do.
+
+    `groups` declares the groups that the source may hold. Where a key is in both stores, the
+    source's row is kept; rows and versions that only the target has stay as they are. Raises
+    StoreError, before anything is written, for a group that is not declared, and Damaged naming
+    what did not arrive as it was sent.
+    """
+    contents = source.contents()
+    declared = {group.label: group for group in groups}
+    if unknown := [label for label in contents.groups if label not in declared]:
+        raise StoreError(
+            f"{source} holds {', '.join(unknown)}, which no lab's schema.py declares (declared: "
+            f"{', '.join(sorted(declared)) or 'nothing'}). Nothing was copied. Copy it with the "
+            "version of the project that made it."
+        )
+    jobs = [(copy_group, (declared[label],)) for label in contents.groups]
+    for kind, names in (("files", contents.files), ("models", contents.models)):
+        jobs += [(copy_version, (kind, name, v)) for name, ids in names.items() for v in ids]
+    done = []
+    for number, (job, what) in enumerate(jobs, start=1):
+        done.append(job(source, target, *what))
+        say(f"{number}/{len(jobs)}  {_line(done[-1])}")
+    return done
+
+
+def copy_group(source, target, group: FeatureGroup) -> Copied:
+    """The newest row of each key."""
+    rows = source.read(group)
+    missing = rows[~_row_hashes(rows).isin(_row_hashes(target.read(group)))]
+    target.insert(group, missing.reset_index(drop=True))
+    arrived = target.read(group)
+    arrived = arrived[arrived[group.primary_key].isin(rows[group.primary_key])]
+    sent, found = rows_sha256(rows), rows_sha256(arrived)
+    if len(arrived) != len(rows) or found != sent:
+        raise Damaged(
+            f"{group.label} did not arrive in {target} as it is in {source}: {len(rows)} rows "
+            f"(sha256 {sent[:12]}) were sent, {len(arrived)} (sha256 {found[:12]}) are there. "
+            "Somebody may be writing to it: copy again when nobody does."
+        )
+    return Copied(f"groups/{group.label}", len(rows), len(missing), "rows", sent)
+
+
+def copy_version(source, target, kind: str, name: str, version: str) -> Copied:
+    """A version of "files" or "models"; both stores' copies are read whole and compared."""
+    with source.lend(kind, name, version) as folder:
+        sent = read_manifest(folder)
+        new = target.adopt(kind, folder)
+    with target.lend(kind, name, version) as folder:
+        found = read_manifest(folder)
+    if found != sent:
+        raise Damaged(
+            f"{kind}/{name}/{version} is another one in {target} than in {source}. Remove it there "
+            "and copy again."
+        )
+    size = sum(facts["bytes"] for facts in sent["files"].values())
+    checksum = hashlib.sha256(repr(sorted(sent["files"].items())).encode()).hexdigest()
+    return Copied(f"{kind}/{name}/{version}", size, size if new else 0, "bytes", checksum)
+
+
+def rows_sha256(rows: pd.DataFrame) -> str:
+    """A checksum of a group's rows as `read` returns them: columns, values and order."""
+    hashes = _row_hashes(rows).to_numpy().tobytes()
+    return hashlib.sha256(repr(list(rows.columns)).encode() + hashes).hexdigest()
+
+
+def _row_hashes(rows: pd.DataFrame) -> pd.Series:
+    return pd.util.hash_pandas_object(rows, index=False)
+
+
+def _line(copied: Copied) -> str:
+    news = f"{copied.moved:,} new" if copied.moved else "all there already"
+    return f"{copied.name}: {copied.amount:,} {copied.unit} ({news}), sha256 {copied.sha256[:12]} in both"

@@ -1,0 +1,92 @@
+"""What is published: a model card with both WERs, a copy that faster-whisper serves."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from whisper_models import tiny_whisper
+
+from lab2_whisper import publish
+from lab2_whisper.metrics import difference, score
+from lab2_whisper.presets import choose
+from lab2_whisper.schema import LabError, model_of
+from lab2_whisper.scoring import Heard
+from lab2_whisper.training import Outcome, Run, Verdict
+from labstore import open_store
+
+SAID = ["Kup mleko.", "Numer sto dwa."]
+
+
+def heard(transcripts: list[str]) -> Heard:
+    return Heard(score(SAID, transcripts), pd.DataFrame({"text": SAID, "heard": transcripts}))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published")
+    run = Run("r", str(tiny_whisper(folder / "tiny")))
+    history = pd.DataFrame({"step": [0], "eval_wer": [0.5]})
+    data = {"nano_pl": "20261123T000000000000Z-00000000"}
+    outcome = Outcome(run, choose(10_000), True, 7, folder / "tiny", history, data, 0.1)
+    before, after = ["Kup chleb.", "Numer sto."], ["kup mleko", "Numer sto dwa."]
+    change = difference(SAID, before, after)
+    verdicts = [Verdict(name, heard(before), heard(after), change)
+                for name in ("nano_pl", "fleurs_pl")]  # fmt: skip
+    return publish.register(open_store(folder / "store"), outcome, verdicts)
+
+
+def test_the_record_has_both_rates_before_and_after_and_the_data(published):
+    metrics = published.metrics
+    assert (metrics["wer_before"], metrics["wer"]) == (pytest.approx(0.4), 0)
+    assert metrics["wer_orthographic"] == pytest.approx(0.4)
+    assert metrics["wer_low"] <= metrics["wer"] <= metrics["wer_high"]
+    assert metrics["wer_fleurs_pl"] == 0
+    assert published.metadata["data"] == {"nano_pl": "20261123T000000000000Z-00000000"}
+    assert published.name == model_of("nano_pl").name == "whisper_nano_pl"
+
+
+def test_the_card(published):
+    card = (published.path / "MODEL_CARD.md").read_text()
+    for words in ("| nano_pl | before | 40.0%", "fleurs_pl", "-40.0 points", "7 steps",
+                  "version 20261123T", "normalised", "learning rate"):  # fmt: skip
+        assert words in card
+    assert str(published.path.parent) not in card
+
+
+def test_the_prompt_served_is_the_prompt_trained_and_pages_get_int8(published):
+    from faster_whisper import WhisperModel
+
+    model = WhisperModel(str(published.path / publish.FOR_PAGES), device="cpu", cpu_threads=1)
+    assert model.model.is_multilingual
+    noise = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    _, info = model.transcribe(noise, language="pl", beam_size=1, max_new_tokens=2)
+    assert info.language == "pl"
+    whole = (published.path / "model.safetensors").stat().st_size
+    assert (published.path / publish.FOR_PAGES / "model.bin").stat().st_size < whole / 2
+
+
+def test_a_missing_token_is_named(published, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with pytest.raises(LabError, match="HF_TOKEN is not set"):
+        publish.to_hub(published, "me/whisper-pl")
+
+
+def test_upload_to_the_hub(published, monkeypatch):
+    from unittest.mock import create_autospec
+
+    import huggingface_hub
+
+    api = create_autospec(huggingface_hub.HfApi, instance=True)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda token: api)
+    address = publish.to_hub(published, "me/whisper-pl", "token")
+    assert address == "https://huggingface.co/me/whisper-pl"
+    api.create_repo.assert_called_once_with("me/whisper-pl", private=True, exist_ok=True)
+    assert api.upload_file.call_args.kwargs["path_in_repo"] == "README.md"
+
+
+def test_a_copy_of_the_folder_is_enough(published, tmp_path):
+    """A copy of the folder alone loads: no path of the training machine is in it."""
+    from lab2_whisper.scoring import load_whisper
+
+    load_whisper(shutil.copytree(published.path, tmp_path / "copy"))

@@ -1,0 +1,408 @@
+"""Training: the loss is Whisper's, a kill costs nothing, and nothing is gone on from wrongly."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from whisper_models import ranks, real_tokenizer, tiny_whisper
+
+from lab2_whisper import checkpoints, presets
+from lab2_whisper.corpora import nano
+from lab2_whisper.dataset import (
+    IGNORED,
+    TrainingClips,
+    collate,
+    collate_sound,
+    decoder_inputs,
+    label_ids,
+)
+from lab2_whisper.dry_run import clips_at_once, dry_step
+from lab2_whisper.features import build_corpus
+from lab2_whisper.schema import LabError
+from lab2_whisper.scoring import listen, load_whisper
+from lab2_whisper.stored import open_corpus
+from lab2_whisper.trainer import ByLength, WhisperTrainer
+from lab2_whisper.training import Run, adapt, arguments, compare, judge, rehearse, train
+from labstore import open_store
+
+STEPS = 12
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory) -> Path:
+    """A folder with a store that holds the nano corpus, and a tiny random model."""
+    folder = tmp_path_factory.mktemp("made")
+    build_corpus(open_store(folder / "store"), nano(), "nano_pl", processes=1)
+    tiny_whisper(folder / "tiny")
+    return folder
+
+
+@pytest.fixture
+def store(made, tmp_path):
+    return open_store(shutil.copytree(made / "store", tmp_path / "store"))
+
+
+@pytest.fixture
+def run(made) -> Run:
+    return Run("r", str(made / "tiny"), steps=STEPS, evaluate_every=4, validation_clips=4, batch=8,
+               full_windows=0.2, dropout=0.1)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(made, tmp_path_factory) -> dict[str, torch.Tensor]:
+    """The weights of the same training without an interruption."""
+    folder = tmp_path_factory.mktemp("whole")
+    store = open_store(shutil.copytree(made / "store", folder / "store"))
+    run = Run("r", str(made / "tiny"), steps=STEPS, evaluate_every=4, validation_clips=4, batch=8,
+              full_windows=0.2, dropout=0.1)  # fmt: skip
+    outcome = train(store, run, folder=folder / "work")
+    assert outcome.finished and outcome.step == STEPS
+    return final_weights(store, folder)
+
+
+def final_weights(store, folder: Path) -> dict[str, torch.Tensor]:
+    saved = store.open_files("checkpoint_r")
+    shutil.unpack_archive(saved.path / checkpoints.ARCHIVE, folder / "final")
+    assert checkpoints.step(folder / "final") == STEPS
+    return load_file(folder / "final" / "model.safetensors")
+
+
+def same(a, b) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# ---------------------------------------------------------------------- labels, loss, order
+
+
+def test_labels_of_the_real_tokenizer_start_after_the_start_of_transcript():
+    tokenizer = real_tokenizer()
+    assert len(tokenizer) == 51_865
+    items = [{"samples": torch.zeros(16_000).numpy(), "labels": label_ids(tokenizer, text),
+              "bands": []} for text in ("Dzień dobry.", "Tak")]  # fmt: skip
+    labels = collate(items)["labels"]
+    start = tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
+    assert start == 50258 and not (labels == start).any()
+    assert labels[:, :3].tolist() == [[50269, 50359, 50363]] * 2
+    config = type("Config", (), {"decoder_start_token_id": start, "pad_token_id": 50257})
+    inputs = decoder_inputs(labels, config)
+    assert (inputs[:, 0] == start).all() and (inputs == start).sum() == 2
+    assert inputs[0, 1:].tolist() == labels[0, :-1].tolist()
+    assert not (inputs == IGNORED).any()
+
+
+def test_the_real_tokenizer_is_that_of_whisper():
+    tiktoken = pytest.importorskip("tiktoken")
+    tokenizer, known = real_tokenizer(), ranks()
+    pattern = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    reference = tiktoken.Encoding("w", pat_str=pattern, mergeable_ranks=known, special_tokens={})
+    for text in ("Zażółć gęślą jaźń, 5% z 20 °C!", " It's   fine ", "你好, Привет", "\n\nraz"):
+        ours = tokenizer(text, add_special_tokens=False).input_ids
+        assert ours == reference.encode(text)
+
+
+def test_the_loss_is_that_of_transformers(made, store, run, tmp_path):
+    model, tokenizer = load_whisper(run.model)
+    clips = TrainingClips(open_corpus(store, "nano_pl", "train"), tokenizer)
+    settings = arguments(tmp_path, run, presets.choose(10_000), 4)
+    trainer = WhisperTrainer(run, tokenizer, model=model, args=settings, train_dataset=clips,
+                             eval_dataset=clips, data_collator=collate_sound)  # fmt: skip
+    batch = collate([clips[i] for i in range(4)], window_seconds=30)
+    with torch.no_grad():
+        expected = model.eval()(**batch).loss
+        torch.testing.assert_close(trainer.compute_loss(model, dict(batch)), expected)
+
+
+def test_batches_are_whole_of_like_length_and_no_clip_comes_twice(store, run):
+    _, tokenizer = load_whisper(run.model)
+    clips = TrainingClips(open_corpus(store, "nano_pl", "train"), tokenizer)
+    order = ByLength(clips, 8, seed=1)
+    first, seconds = list(order), clips.seconds
+    assert len(first) == len(order) == 296 and len(set(first)) == 296
+    spread = [seconds[first[i : i + 8]].max() - seconds[first[i : i + 8]].min()
+              for i in range(0, 296, 8)]  # fmt: skip
+    assert sum(spread) / len(spread) < 0.3
+    order.set_epoch(1)
+    assert list(order) != first
+    order.set_epoch(0)
+    assert list(order) == first
+
+
+# ------------------------------------------------------------------------------ interruptions
+
+
+def test_killed_at_random_moments_the_weights_are_the_same(made, store, run, whole, tmp_path):
+    """SIGKILL, three times; benchmarks/training.py does it twenty times."""
+    script = (
+        "import sys, json\nfrom lab2_whisper.training import Run, train\n"
+        "from labstore import open_store\n"
+        f"run = Run('r', {run.model!r}, steps={STEPS}, evaluate_every=4, validation_clips=4,"
+        " batch=8, full_windows=0.2, dropout=0.1)\n"
+        "print('ready', flush=True)\n"
+        f"train(open_store({str(store.root)!r}), run, folder={str(tmp_path / 'work')!r})\n"
+    )
+    rng, kills = random.Random(0), 0
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for _ in range(20):
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL, env=environment)  # fmt: skip
+        process.stdout.readline()
+        if kills < 3:
+            time.sleep(rng.uniform(1, 6))
+            kills += process.poll() is None
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0 and kills >= 1
+    assert len(store.list_files("checkpoint_r")) == checkpoints.GENERATIONS
+    assert same(final_weights(store, tmp_path), whole)
+
+
+def test_a_time_budget_saves_and_stops_and_the_next_run_goes_on(store, run, whole, tmp_path):
+    outcome = train(store, run, minutes=1e-9, folder=tmp_path / "work")
+    assert (outcome.finished, outcome.step) == (False, 1)
+    with pytest.raises(LabError, match="step 1 of 12"):
+        judge(store, outcome)
+    outcome = train(store, run, folder=tmp_path / "work")
+    assert outcome.finished and same(final_weights(store, tmp_path), whole)
+    assert outcome.history["eval_wer"].notna().sum() == 4  # the baseline once, then three times
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(store, run, whole, tmp_path, capsys):
+    train(store, run, folder=tmp_path / "work")
+    newest = store.open_files("checkpoint_r").path / checkpoints.ARCHIVE
+    damaged = bytearray(newest.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    newest.write_bytes(damaged)
+    store = open_store(store.root)
+    capsys.readouterr()
+    outcome = train(store, run, folder=tmp_path / "work")
+    said = capsys.readouterr().out
+    assert "passed over" in said and "Going on from step 8" in said
+    assert outcome.step == STEPS and same(final_weights(store, tmp_path), whole)
+
+
+def test_a_checkpoint_without_its_optimizer_is_refused_by_name(store, run, tmp_path):
+    train(store, run, minutes=1e-9, folder=tmp_path / "work")
+    folder = tmp_path / "work" / "r" / "checkpoint-1"
+    saved = store.open_files("checkpoint_r").metadata["settings"]
+    (folder / "optimizer.pt").unlink()
+    checkpoints.publish(store, "r", folder, saved)
+    with pytest.raises(LabError, match="checkpoint-1 was saved without its optimizer"):
+        train(store, run, folder=tmp_path / "again")
+
+
+def test_checkpoints_of_other_settings_are_refused(store, run, tmp_path):
+    train(store, run, minutes=1e-9, folder=tmp_path / "work")
+    with pytest.raises(LabError, match=r"made with seed = 0, not 1"):
+        train(store, replace(run, seed=1), folder=tmp_path / "work")
+
+
+@pytest.mark.parametrize("what", ["header", "short", "state", "empty"])
+def test_broken_checkpoints_are_incomplete(store, run, tmp_path, what):
+    train(store, run, minutes=1e-9, folder=tmp_path / "work")
+    folder = tmp_path / "work" / "r" / "checkpoint-1"
+    weights = folder / "model.safetensors"
+    match what:
+        case "header":
+            weights.write_bytes(b"\xff" * 100)
+        case "short":
+            os.truncate(weights, weights.stat().st_size - 1)
+        case "state":
+            (folder / "trainer_state.json").write_text('{"global_')
+        case "empty":
+            os.truncate(folder / "scheduler.pt", 0)
+    with pytest.raises(checkpoints.Incomplete):
+        checkpoints.check(folder)
+
+
+def test_two_generations_are_kept(store, tmp_path):
+    folder = tmp_path / "c"
+    folder.mkdir()
+    for step in range(4):
+        (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+        checkpoints.publish(store, "x", folder, {})
+    versions = store.list_files("checkpoint_x")
+    assert [store.open_files("checkpoint_x", v).metadata["step"] for v in versions] == [2, 3]
+    assert len(list((store.root / "files" / "checkpoint_x").iterdir())) == 2
+
+
+# --------------------------------------------------------------------- methods, presets, tables
+
+
+def test_it_stops_when_validation_gets_no_better(store, run, tmp_path):
+    """A learning rate of nothing: the baseline stays the best."""
+    outcome = train(store, replace(run, learning_rate=1e-12, patience=1), folder=tmp_path)
+    assert outcome.finished and outcome.step == 4
+    before, best = (load_file(Path(p) / "model.safetensors") for p in (run.model, outcome.best))
+    assert all(torch.equal(before[name], best[name]) for name in before)
+
+
+def test_lora_is_merged(made, store, run, tmp_path, monkeypatch):
+    lora = replace(presets.choose(10_000), method="lora", checkpointing=True)
+    monkeypatch.setattr("lab2_whisper.training.choose", lambda *_: lora)
+    outcome = train(store, replace(run, steps=4, learning_rate=1e-2), folder=tmp_path)
+    before, after = (load_file(Path(p) / "model.safetensors") for p in (run.model, outcome.best))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    best = outcome.history["eval_wer"].idxmin()
+    assert best == 0 or all("q_proj" in name or "v_proj" in name for name in changed)
+
+
+def test_every_preset_takes_a_step(run):
+    for preset in presets.PRESETS:
+        model = adapt(load_whisper(run.model)[0], replace(preset, precision="float32"))
+        dry_step(model, preset=replace(preset, precision="float32"), clips=1, seconds=2, tokens=8)
+        assert preset.reason
+
+
+def test_presets_are_chosen_by_machine_and_size():
+    assert presets.choose(242_000_000, "t4").method == "full"
+    assert presets.choose(764_000_000, "t4").method == "frozen encoder"
+    assert presets.choose(1_543_000_000, "t4").method == "lora"
+    assert presets.choose(1_300_000, "cpu").size == "nano"
+    assert all(row.precision != "bfloat16" for row in presets.PRESETS if row.machine == "t4")
+    with pytest.raises(LabError, match="Choose from: cpu, t4, l4, a100"):
+        presets.choose(1, "tpu")
+
+
+def test_the_largest_batch_is_found_without_dying():
+    def runs(clips):
+        if clips > 11:
+            raise torch.OutOfMemoryError
+
+    assert presets.largest_batch(runs, 64) == 8
+    assert presets.largest_batch(runs, 4) == 4
+    with pytest.raises(LabError, match="Not even one clip"):
+        presets.largest_batch(lambda clips: runs(100), 64)
+    assert (
+        presets.forecast(3.6, 10_000)
+        == "10000 steps of 3.60 s: 10.0 hours, 3 session(s) of 4 hours"
+    )
+
+
+def test_longer_windows_are_heard_fewer_at_once():
+    assert [clips_at_once(32, seconds) for seconds in (5, 10, 20, 30)] == [32, 32, 16, 10]
+    assert clips_at_once(1, 30) == 1
+
+
+def test_a_step_in_parts_is_the_same_step(store, run, tmp_path):
+    """Full windows are heard a few clips at a time; the gradient is that of all at once."""
+    model, tokenizer = load_whisper(run.model)
+    clips = TrainingClips(open_corpus(store, "nano_pl", "train"), tokenizer)
+    gradients = []
+    for batch in (4, 12):  # 12: four clips of 30 s at once
+        settings = arguments(tmp_path, run, presets.choose(10_000), batch)
+        trainer = WhisperTrainer(replace(run, short_context=False), tokenizer, model=model,
+                                 args=settings, train_dataset=clips, eval_dataset=clips,
+                                 data_collator=collate_sound)  # fmt: skip
+        items = collate_sound([clips[i] for i in range(4)])
+        labels = (items["labels"] != IGNORED).sum()
+        model.zero_grad()
+        trainer.training_step(model, items, labels)
+        gradients.append([w.grad.clone() for w in model.parameters() if w.grad is not None])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_rehearsal_tells_hours_sessions_and_room(store, run):
+    said = rehearse(store, replace(run, steps=1000))
+    assert re.search(r"1000 steps of [\d.]+ s: [\d.]+ hours, \d+ session\(s\) of 4 hours", said)
+    assert "GB on the store" in said
+
+
+def test_without_bitsandbytes_the_8_bit_optimizer_is_named(store, run, monkeypatch):
+    monkeypatch.setattr("lab2_whisper.training.find_spec", lambda name: None)
+    eight = next(row for row in presets.PRESETS if "8bit" in row.optimizer)
+    monkeypatch.setattr("lab2_whisper.training.choose", lambda *_: eight)
+    with pytest.raises(LabError, match="pip install bitsandbytes"):
+        rehearse(store, run)
+
+
+def test_runs_are_compared_in_one_table(store, run, tmp_path):
+    runs = [replace(run, name=name, steps=4, learning_rate=rate)
+            for name, rate in (("slow", 1e-5), ("fast", 1e-3))]  # fmt: skip
+    table = compare(store, runs, folder=tmp_path)
+    assert set(table["run"]) == {"slow", "fast"} and table["wer"].is_monotonic_increasing
+
+
+def test_judging_hears_the_test_split_before_and_after(store, run, tmp_path, monkeypatch):
+    outcome = train(store, replace(run, steps=4), folder=tmp_path)
+    few = lambda *a, **k: open_corpus(*a, **k).select(range(4))  # noqa: E731
+    monkeypatch.setattr("lab2_whisper.training.open_corpus", few)
+    (verdict,) = judge(store, outcome)
+    assert verdict.before.score.clips == verdict.after.score.clips == 4
+    assert len(verdict.after.worst(2)) == 2
+    assert "before WER" in str(verdict)
+
+
+def test_a_wav2vec2_is_scored_on_the_same_clips(store, tmp_path):
+    from transformers import (
+        Wav2Vec2Config,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2ForCTC,
+        Wav2Vec2Processor,
+    )
+
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"aąbcćdeęfghijklłmnńoóprsśtuwyzźż"]
+    vocabulary = tmp_path / "vocab.json"
+    vocabulary.write_text(json.dumps({letter: i for i, letter in enumerate(letters)}))
+    processor = Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), Wav2Vec2CTCTokenizer(vocabulary))
+    config = Wav2Vec2Config(
+        vocab_size=len(letters), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, conv_dim=(16,) * 7, num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    for part in (Wav2Vec2ForCTC(config), processor):
+        part.save_pretrained(tmp_path / "ctc")
+    heard = listen(tmp_path / "ctc", open_corpus(store, "nano_pl", "test").select(range(4)))
+    assert heard.score.clips == 4 and heard.score.wer.value > 0
+
+
+def test_what_is_no_model_is_said(store):
+    with pytest.raises(LabError, match="no Whisper that could be loaded"):
+        load_whisper("no/such-model")
+    with pytest.raises(LabError, match="There is no model"):
+        listen("no/such-model", open_corpus(store, "nano_pl", "test"))
+
+
+# -------------------------------------------------------------------------- several processes
+
+
+def test_two_processes_do_the_same_as_one(made, tmp_path):
+    """16 clips a step as 1 x 16 and as 2 x 8: gradients within 1e-4 of their size, losses 1e-3."""
+    script = str(Path(__file__).parent / "whisper_processes.py")
+    launch = [sys.executable, "-m", "accelerate.commands.launch"]
+    on_cpu = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--num_machines", "1", "--num_cpu_threads_per_process", "1"]
+    kept = {}
+    for processes, batch in ((1, "16"), (2, "8")):
+        folder = tmp_path / str(processes)
+        shutil.copytree(made / "store", folder / "store")
+        several = ["--multi_gpu"] if processes > 1 else []  # means: several, here without a GPU
+        command = [*launch, *several, "--num_processes", str(processes), script]
+        command += [str(made), str(folder), batch]
+        ran = subprocess.run(command, env=on_cpu, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr[-3000:]
+        losses = json.loads((folder / "losses.json").read_text())["loss"]
+        kept[processes] = list(losses.values()), torch.load(folder / "gradients.pt")
+    (one, one_gradients), (two, two_gradients) = kept[1], kept[2]
+    assert one_gradients.keys() == two_gradients.keys()
+    for name, gradient in one_gradients.items():
+        apart = (two_gradients[name] - gradient).norm()
+        assert apart <= 1e-4 * gradient.norm() + 1e-8, name
+    assert [(tmp_path / n / "processes.txt").read_text() for n in "12"] == ["1", "2"]
+    assert len(one) == 20 and one == pytest.approx(two, abs=1e-3)
