@@ -79,18 +79,18 @@ def test_importing_a_package_writes_and_fetches_nothing(package, tmp_path):
         if p.stem != "__init__"
     ]
     watch = """
-import json, sys, importlib
+import json, sys, importlib.machinery
 def refuse(event, args):
     if event in ("socket.connect", "socket.getaddrinfo"):
         raise SystemExit(f"{event} {args[1:]}")
     if event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+"):
         if not str(args[0]).startswith("/dev/"):
             raise SystemExit(f"writes {args[0]}")
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in json.loads(sys.argv[1]):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Absent())
+class Installed:
+    def find_spec(name, path=None, target=None):
+        return None if name.split(".")[0] in absent else Found.find_spec(name, path, target)
+absent, Found = json.loads(sys.argv[1]), importlib.machinery.PathFinder
+sys.meta_path = [Installed if finder is Found else finder for finder in sys.meta_path]
 sys.dont_write_bytecode = True
 import numpy, pandas, sklearn, matplotlib.pyplot  # third parties may fill their caches
 sys.addaudithook(refuse)

@@ -143,7 +143,7 @@ def run_and_kill(command: list[str], home: Path, env: dict[str, str]) -> bool:
         command, cwd=home, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     while process.poll() is None:
-        if len(list((home / "drive").rglob("*"))) > before + 5:
+        if len(list((home / "drive").rglob("*"))) > before + 3:
             family = psutil.Process(process.pid).children(recursive=True)
             for one in [*family, process]:
                 one.kill()
@@ -164,7 +164,8 @@ def test_all_notebooks_of_a_lab_run_in_order_and_again_after_a_kill(lab, colab, 
         colab.pip("uninstall", "--yes", "--quiet", "ml-labs")
         command = words(notebook, home, parameters)
         if notebook.name[0] in KILLED_IN[lab]:
-            assert run_and_kill(command, home, env), f"{notebook.name} ended before it was killed"
+            killed = run_and_kill(command, home, env)
+            assert killed, (home / "killed.log").read_text()[-3000:]  # it ended by itself
         run = subprocess.run(
             command, cwd=home, env=env, capture_output=True, text=True, check=False
         )
