@@ -86,10 +86,11 @@ def refuse(event, args):
     if event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+"):
         if not str(args[0]).startswith("/dev/"):
             raise SystemExit(f"writes {args[0]}")
-class Installed:
-    def find_spec(name, path=None, target=None):
-        return None if name.split(".")[0] in absent else Found.find_spec(name, path, target)
-absent, Found = json.loads(sys.argv[1]), importlib.machinery.PathFinder
+Found, absent = importlib.machinery.PathFinder, json.loads(sys.argv[1])
+class Installed(Found):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.split(".")[0] in absent else super().find_spec(name, path, target)
 sys.meta_path = [Installed if finder is Found else finder for finder in sys.meta_path]
 sys.dont_write_bytecode = True
 import numpy, pandas, sklearn, matplotlib.pyplot  # third parties may fill their caches
