@@ -28,6 +28,7 @@ OWN_FILES = Limits(seconds=LAST / 1000, bytes=2**40)  # all that subtitles can c
 def main(arguments: list[str] | None = None) -> int:
     """Transcribe the files that the arguments name. Returns the exit status."""
     options = _options(arguments)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # the bar needs the line to itself
     try:
         wanted = _outputs(options.files, options.formats, options.into)
         transcriber = load(options.model)

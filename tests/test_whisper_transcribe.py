@@ -1,5 +1,6 @@
 """The command line: many files with the nano model; a failed one stops no other."""
 
+import io
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import webvtt
-from whisper_speech import tone, wav
+from whisper_speech import wav
 
 from lab2_whisper import transcribe
 from lab2_whisper.schema import NANO_CORPUS, NANO_MODEL
@@ -173,6 +174,5 @@ def test_wrong_options_name_the_valid_ones(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         transcribe.main(["a.mp3", "--formats", "vtt,doc"])
     assert "'doc' is none of vtt, srt, txt, json" in capsys.readouterr().err
-    (tmp_path / "a.wav").write_bytes(wav(tone(1)))
-    assert transcribe.main([str(tmp_path / "a.wav"), "--model", str(tmp_path)]) == 1
-    assert str(tmp_path) in capsys.readouterr().err
+    assert transcribe.main(["a.wav", "--model", str(tmp_path / "none")]) == 1
+    assert str(tmp_path / "none") in capsys.readouterr().err
