@@ -51,6 +51,7 @@ const video = document.querySelector("video.stVideo"), line = document.querySele
 const track = video?.textTracks[0], place = {place};
 const show = () => {{
   line.hidden = video.videoWidth > 0;
+  video.style.height = line.hidden ? "" : "54px";
   line.textContent = [...track.activeCues ?? []].map(c => c.getCueAsHTML().textContent).join("\\n");
 }};
 if (track) {{ track.oncuechange = video.onloadedmetadata = show; show(); }}

@@ -95,7 +95,11 @@ class Desk:
         names = SPOKEN[st.session_state.ui]
         known = sorted(self.transcriber.languages, key=lambda code: (code != LANGUAGE, code))
         self.language = st.selectbox(
-            self.t["spoken"], known, format_func=lambda code: names.get(code, code), width=260
+            self.t["spoken"],
+            known,
+            format_func=lambda code: names.get(code, code),
+            width=260,
+            key="language",
         )
         upload, microphone, tube = st.tabs(
             [self.t["upload"], self.t["microphone"], self.t["youtube"]]
@@ -114,6 +118,7 @@ class Desk:
             type=page.UPLOADS,
             accept_multiple_files=True,
             max_upload_size=self.limits.max_mb,
+            key="files",
         )
         if st.form_submit_button(self.t["transcribe"], type="primary"):
             for file in files:
@@ -122,7 +127,7 @@ class Desk:
                 tell(self.t["no files"])
 
     def record(self) -> None:
-        sound = st.audio_input(self.t["record"], sample_rate=16_000)
+        sound = st.audio_input(self.t["record"], sample_rate=16_000, key="voice")
         if st.form_submit_button(self.t["transcribe"], type="primary"):
             if sound:
                 number = st.session_state.get("recordings", 0) + 1
@@ -159,8 +164,8 @@ class Desk:
 
     def youtube(self) -> None:
         st.caption(self.t["honest"])
-        pasted = st.text_input(self.t["link"].format(minutes=self.limits.max_minutes))
-        right = st.checkbox(self.t["right"])
+        pasted = st.text_input(self.t["link"].format(minutes=self.limits.max_minutes), key="link")
+        right = st.checkbox(self.t["right"], key="right")
         if not st.form_submit_button(self.t["transcribe"], type="primary"):
             return
         if not right:
@@ -198,7 +203,7 @@ def show_jobs(t, here: Visitor) -> None:
 
 def job_list(t, here: Visitor) -> None:
     for job in here.jobs:
-        with st.container(border=True):
+        with st.container(border=True, key=f"job-{id(job)}"):
             show_job(t, here, job)
     if [(job, job.state) for job in here.jobs] != st.session_state.seen:
         st.rerun()  # the whole page: something ended, so there is a result to show
