@@ -44,7 +44,7 @@ from _report import report
 from lab2_whisper.audio import encode_opus
 from lab2_whisper.inference import SHORT_PAUSE, SHORT_SECONDS, load, transcribe
 from lab2_whisper.nano.make import VOICES, sentence, speak
-from lab2_whisper.schema import FOR_PAGES, NANO_MODEL, NANO_TOKENIZER, RECORD, SAMPLE_RATE
+from lab2_whisper.schema import NANO_MODEL, NANO_TOKENIZER, SAMPLE_RATE
 from lab2_whisper.voice import speech_windows
 
 TOKENS_PER_SECOND = 5
@@ -93,7 +93,6 @@ def _trimmed(said: np.ndarray) -> np.ndarray:
 def random_whisper(folder: Path, shape: dict[str, int], tokens: int, short: bool) -> Path:
     """A published Whisper with random weights, whose texts have so many tokens."""
     import torch
-    from ctranslate2.converters import TransformersConverter
     from transformers import (
         GenerationConfig,
         WhisperConfig,
@@ -101,6 +100,8 @@ def random_whisper(folder: Path, shape: dict[str, int], tokens: int, short: bool
         WhisperForConditionalGeneration,
         WhisperTokenizer,
     )
+
+    from lab2_whisper.publish import convert
 
     torch.manual_seed(0)
     d, layers, heads = shape["d_model"], shape["layers"], shape["heads"]
@@ -125,21 +126,15 @@ def random_whisper(folder: Path, shape: dict[str, int], tokens: int, short: bool
     tokenizer = WhisperTokenizer.from_pretrained(NANO_TOKENIZER, language="pl", task="transcribe")
     for part in (model, tokenizer, WhisperFeatureExtractor()):
         part.save_pretrained(folder)
-    files = ["tokenizer.json", "preprocessor_config.json"]
-    converter = TransformersConverter(str(folder), copy_files=files)
-    converter.convert(str(folder / FOR_PAGES), quantization="int8")
-    (folder / RECORD).write_text(json.dumps({"short_context": short}))
+    convert(folder, short)
     return folder
 
 
 def published_nano(folder: Path) -> Path:
-    from ctranslate2.converters import TransformersConverter
+    from lab2_whisper.publish import convert
 
     shutil.copytree(NANO_MODEL, folder)
-    files = ["tokenizer.json", "preprocessor_config.json"]
-    converter = TransformersConverter(str(folder), copy_files=files)
-    converter.convert(str(folder / FOR_PAGES), quantization="int8")
-    (folder / RECORD).write_text('{"short_context": true}')
+    convert(folder, short_context=True)
     return folder
 
 

@@ -28,7 +28,7 @@ START = "<|startoftranscript|>"
 class Augment:
     """How much a clip may be altered each time it is heard; each range is drawn from evenly."""
 
-    speed: tuple[float, float] = (0.9, 1.1)  # at the same pitch
+    speed: tuple[float, float] = (0.9, 1.1)  # and pitch (Ko et al. 2015, speed perturbation)
     noise_db: tuple[float, float] = (15, 50)  # the voice above white noise
     masks: int = 2  # SpecAugment: so many bands of time and of frequency are blanked
     mask_seconds: float = 0.4  # at most, and at most a fifth of the clip
@@ -38,7 +38,7 @@ class Augment:
         """16 kHz mono float32, shape (samples,), at another speed and with noise."""
         rate = rng.uniform(*self.speed)
         rate = max(rate, len(samples) / (WINDOW_SECONDS * SAMPLE_RATE))  # must still fit
-        samples = librosa.effects.time_stretch(samples, rate=rate)
+        samples = librosa.resample(samples, orig_sr=rate, target_sr=1, res_type="soxr_mq")
         power = np.mean(samples**2) * 10 ** (-rng.uniform(*self.noise_db) / 10)
         noise = rng.standard_normal(len(samples), dtype=np.float32) * np.float32(power**0.5)
         return (samples + noise)[: WINDOW_SECONDS * SAMPLE_RATE]

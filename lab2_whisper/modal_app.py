@@ -1,13 +1,12 @@
-"""The Whisper lab on Modal: the feature stage fanned out, and training on a GPU.
+"""The Whisper lab on Modal: the feature stage fanned out, training and transcription on GPUs.
 
     modal volume put whisper-data cv-corpus-26.0-2026-06-12-pl.tar.gz
     modal run lab2_whisper/modal_app.py --archive cv-corpus-26.0-2026-06-12-pl.tar.gz \
         --corpus common_voice_pl
     modal run --detach lab2_whisper/modal_app.py::training --corpus common_voice_pl \
         --model openai/whisper-small --name small_pl
-
     modal volume put whisper-data interviews
-    modal run lab2_whisper/modal_app.py::transcription --folder interviews --corpus common_voice_pl
+    modal run lab2_whisper/modal_app.py::subtitles --folder interviews --corpus common_voice_pl
 
 The volume holds the archive and the store, in its folder `store`. Run again after a failure, it
 makes only the shards that are missing, and a training goes on from its newest checkpoint.
@@ -20,10 +19,12 @@ from pathlib import Path
 
 import modal
 
-from lab2_whisper import publish, transcribe
+from lab2_whisper import publish
 from lab2_whisper.corpora import common_voice
 from lab2_whisper.features import Plan, Shard, build_shard, finish_corpus, plan_corpus
-from lab2_whisper.schema import model_of
+from lab2_whisper.inference import load_from_store, transcribe
+from lab2_whisper.schema import LANGUAGE
+from lab2_whisper.subtitles import WRITERS, cues
 from lab2_whisper.training import Run, judge, train
 from labstore import FilesVersion, open_store
 
@@ -61,38 +62,6 @@ image = (
     )
     .add_local_python_source("labstore", "lab2_whisper")
 )
-
-
-@app.function(image=image, volumes={DATA: volume})
-def recordings(folder: str) -> list[str]:
-    """The recordings in a folder of the volume, those that have their text left out."""
-    texts = {path.stem for path in Path(folder, "texts").glob("*.vtt")}
-    found = (path for path in sorted(Path(folder).iterdir()) if path.is_file())
-    return [str(path) for path in found if path.stem not in texts]
-
-
-@app.function(image=image, volumes={DATA: volume}, cpu=CORES, timeout=4 * 3600, max_containers=20)
-def subtitle(recording: str, store: str, corpus: str, model: str, language: str) -> str:
-    """One recording's subtitles and text, in `texts` beside it; "failed", or "done"."""
-    if not modal.is_local():
-        volume.reload()
-    chosen = model or str(open_store(store).load_model(model_of(corpus)).path)
-    options = ["--model", chosen, "--language", language]
-    status = transcribe.main([recording, *options, "--into", f"{Path(recording).parent}/texts"])
-    if not modal.is_local():
-        volume.commit()
-    return "failed" if status else "done"
-
-
-@app.local_entrypoint()
-def transcription(folder: str, corpus: str = "", model: str = "", language: str = "pl") -> None:
-    """Every recording of a folder in the volume, a container each; those done before are left."""
-    if bool(corpus) == bool(model):
-        raise SystemExit("Name one: --corpus, for its best model in the store, or --model.")
-    waiting = recordings.remote(f"{DATA}/{folder}")
-    jobs = [(recording, f"{DATA}/store", corpus, model, language) for recording in waiting]
-    for recording, outcome in zip(waiting, subtitle.starmap(jobs), strict=True):
-        print(f"{outcome}: {recording}")
 
 
 @app.function(image=image, volumes={DATA: volume}, timeout=2 * 3600)
@@ -153,3 +122,30 @@ def training(corpus: str, model: str, name: str, steps: int = 2000) -> None:
     while (figures := train_some.remote(run, f"{DATA}/store")) is None:
         print("The session is over; the next one goes on.")
     print(figures)
+
+
+@app.function(image=image, gpu=GPU, volumes={DATA: volume}, timeout=2 * 3600, retries=2)
+def transcribe_recording(
+    recording: str, store: str, corpus: str, language: str = LANGUAGE
+) -> dict[str, str]:
+    """A recording's subtitles and text by format, from the best model tuned on a corpus."""
+    transcriber = load_from_store(open_store(store), corpus)
+    found = cues(transcribe(recording, transcriber, language))
+    return {name: write(found) for name, write in WRITERS.items()}
+
+
+@app.local_entrypoint()
+def subtitles(folder: str, corpus: str, language: str = LANGUAGE, into: str = "texts") -> None:
+    """Every recording of a folder on the volume, each in a container of its own."""
+    recordings = sorted(entry.path for entry in volume.listdir(folder))
+    jobs = [(f"{DATA}/{path}", f"{DATA}/store", corpus, language) for path in recordings]
+    target = Path(into)
+    target.mkdir(parents=True, exist_ok=True)
+    results = transcribe_recording.starmap(jobs, return_exceptions=True)
+    for path, texts in zip(recordings, results, strict=True):
+        if isinstance(texts, Exception):  # one bad recording stops no other
+            print(f"{path}: {texts}")
+            continue
+        for name, text in texts.items():
+            (target / f"{Path(path).name}.{name}").write_text(text, encoding="utf-8")
+        print(f"{path}: done")

@@ -1,9 +1,13 @@
-"""Pictures of a training: its curves, and runs side by side."""
+"""Pictures of a training, its curves and runs side by side; and of a sound with its subtitles."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+
+from lab2_whisper.schema import SAMPLE_RATE
+from lab2_whisper.subtitles import Cue
 
 
 def curves(history: pd.DataFrame) -> Figure:
@@ -33,4 +37,18 @@ def experiments(table: pd.DataFrame) -> Figure:
     axes.axvline(rows["baseline_wer"].max(), linestyle="--", color="grey", label="before")
     axes.set(xlabel="WER on validation, normalised")
     axes.legend()
+    return figure
+
+
+def waveform(samples: np.ndarray, cues: list[Cue]) -> Figure:
+    """A sound, 16 kHz mono, shape (samples,), and above it when each of its cues is shown."""
+    figure = Figure(figsize=(10, 2.8), layout="constrained")
+    axes = figure.subplots()
+    step = max(1, len(samples) // 20_000)  # more could not be seen
+    axes.plot(np.arange(len(samples))[::step] / SAMPLE_RATE, samples[::step], linewidth=0.5)
+    top = 1.1 * max(float(np.abs(samples).max(initial=0)), 1e-3)
+    for cue in cues:
+        axes.axvspan(cue.start, cue.end, color="tab:orange", alpha=0.2)
+        axes.text(cue.start, top, cue.text, fontsize=8, verticalalignment="bottom")
+    axes.set(xlabel="seconds", ylim=(-top, 1.6 * top), yticks=[])
     return figure

@@ -9,11 +9,9 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from lab2_whisper.schema import LabError, model_of
+from lab2_whisper.schema import FOR_PAGES, RECORD, LabError, model_of
 from lab2_whisper.training import Outcome, Verdict
 from labstore import ModelVersion, Store
-
-FOR_PAGES = "ctranslate2"  # the int8 copy, for pages without a GPU
 
 
 def register(store: Store, outcome: Outcome, verdicts: list[Verdict]) -> ModelVersion:
@@ -40,19 +38,24 @@ def register(store: Store, outcome: Outcome, verdicts: list[Verdict]) -> ModelVe
     with tempfile.TemporaryDirectory(prefix="whisper-") as temporary:
         folder = Path(temporary) / "model"
         shutil.copytree(outcome.best, folder)
-        convert(folder)
+        convert(folder, outcome.run.short_context)
         outcome.history.to_csv(folder / "training.csv", index=False)
         (folder / "MODEL_CARD.md").write_text(model_card(outcome, verdicts), encoding="utf-8")
         return store.save_model(model_of(first.corpus), folder, metrics, metadata)
 
 
-def convert(folder: Path) -> Path:
-    """Add to a Whisper's folder its CTranslate2 copy in int8; the copy's folder."""
+def convert(folder: Path, short_context: bool) -> Path:
+    """Add to a Whisper's folder its CTranslate2 copy in int8, and how it is to be served; the copy.
+
+    A model tuned on `short_context` is served on windows as long as the speech in them.
+    """
     from ctranslate2.converters import TransformersConverter
 
     files = ["tokenizer.json", "preprocessor_config.json"]
     target = folder / FOR_PAGES
     TransformersConverter(str(folder), copy_files=files).convert(str(target), quantization="int8")
+    record = {"short_context": short_context}
+    (folder / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
     return target
 
 

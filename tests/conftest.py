@@ -106,15 +106,11 @@ def published_nano(tmp_path_factory) -> Path:
 
     Tests copy it and leave it as it is.
     """
-    from ctranslate2.converters import TransformersConverter
-
-    from lab2_whisper.schema import FOR_PAGES, NANO_MODEL, RECORD
+    from lab2_whisper.publish import convert
+    from lab2_whisper.schema import NANO_MODEL
 
     folder = shutil.copytree(NANO_MODEL, tmp_path_factory.mktemp("whisper") / "nano")
-    files = ["tokenizer.json", "preprocessor_config.json"]
-    converter = TransformersConverter(str(folder), copy_files=files)
-    converter.convert(str(folder / FOR_PAGES), quantization="int8")
-    (folder / RECORD).write_text('{"short_context": true}')
+    convert(folder, short_context=True)
     return folder
 
 

@@ -22,8 +22,6 @@ from lab1_iris import modal_app as iris_app
 from lab1_wine import daily as wine_daily
 from lab1_wine import features
 from lab1_wine import modal_app as wine_app
-from lab2_whisper import modal_app as whisper_app
-from lab2_whisper.schema import model_of
 from labstore import open_store, snapshot
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*executing locally.*")
@@ -139,26 +137,6 @@ def test_training_the_wine_lab_on_modal_registers_model_and_generator(monkeypatc
     store = open_store(wine_app.STORE)
     assert store.load_model(wine_daily.inference.MODEL).version == version
     assert wine_daily.run_daily(store, date(2026, 1, 1)) == [date(2026, 1, 1)]
-
-
-def test_recordings_become_texts_once(monkeypatch, tmp_path):
-    """The batch transcription on Modal: what has its text is left, the corpus's best model hears the rest."""
-    for name in ("a.mp3", "b.mp3", "texts/a.vtt"):
-        (tmp_path / "talks" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "talks" / name).touch()
-    [waiting] = whisper_app.recordings.local(str(tmp_path / "talks"))
-    assert waiting.endswith("b.mp3")
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model/model.bin").write_bytes(b"weights")
-    store = open_store(tmp_path / "store")
-    saved = store.save_model(model_of("own_pl"), tmp_path / "model", {"wer": 0.5}, {})
-    heard = mock.create_autospec(whisper_app.transcribe.main, side_effect=[0, 1])
-    monkeypatch.setattr(whisper_app.transcribe, "main", heard)
-    words = (waiting, str(store.root), "own_pl", "", "pl")
-    assert [whisper_app.subtitle.local(*words) for _ in range(2)] == ["done", "failed"]
-    options = whisper_app.transcribe._options(heard.call_args.args[0])
-    assert options.model == str(saved.path) and options.language == "pl"
-    assert options.into == tmp_path / "talks/texts" and options.files == [Path(waiting)]
 
 
 SPACES = sorted(p.parent for p in ROOT.glob("lab*/*/README.md"))

@@ -66,7 +66,7 @@ def test_the_prompt_served_is_the_prompt_trained(tmp_path):
     from lab2_whisper.dataset import label_ids
     from lab2_whisper.publish import convert
 
-    folder = convert(shutil.copytree(NANO_MODEL, tmp_path / "nano"))
+    folder = convert(shutil.copytree(NANO_MODEL, tmp_path / "nano"), True)
     model = WhisperModel(str(folder), device="cpu", cpu_threads=1)
     served = Tokenizer(model.hf_tokenizer, True, task="transcribe", language="pl")
     tokenizer = load_whisper(NANO_MODEL)[1]

@@ -94,6 +94,17 @@ def test_modal_trains_in_sessions_and_registers_the_model(tmp_path):
     assert open_store(store).load_model(model_of("nano_pl")).metrics == figures
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_modal_transcribes_recordings(tmp_path, published_nano):
+    from lab2_whisper import modal_app
+
+    store = open_store(tmp_path / "store")
+    store.save_model(model_of("nano_pl"), published_nano, {"wer": 0.5}, {})
+    clip = next((NANO_CORPUS / "pl" / "clips").glob("*.mp3"))
+    texts = modal_app.transcribe_recording.local(str(clip), str(store.root), "nano_pl")
+    assert set(texts) == {"vtt", "srt", "txt", "json"} and texts["vtt"].startswith("WEBVTT")
+
+
 def test_the_gpu_benchmark_rehearses_on_a_cpu():
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu_training.py"), "--tiny"]
     ran = subprocess.run([*command, "--steps", "1"], capture_output=True, text=True, check=False)
