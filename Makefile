@@ -9,7 +9,7 @@ export GRADIO_ANALYTICS_ENABLED = False
 STREAMLIT = --server.headless true --browser.gatherUsageStats false --client.toolbarMode viewer --server.address localhost --server.port
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed 's/%/NAME/' | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 demo: .venv/all.done  ## run every lab's notebooks at demo size into build/demo, offline, and print the results
 	$(BIN)/python tools/demo.py
@@ -39,10 +39,10 @@ ui-whisper: .venv/whisper.done $(if $(OWN),,build/demo/lab2_whisper/store/models
 	LABS_STORE="$(or $(OWN),build/demo/lab2_whisper/store)" $(BIN)/streamlit run lab2_whisper/app/app.py $(STREAMLIT) 8503 --client.showErrorDetails none
 
 daily-iris: .venv/iris.done  ## today's Iris flower and its prediction, and every missed day before, in store/
-	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_iris.daily
+	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_iris.daily --page build/pages/iris
 
 daily-wine: .venv/wine.done  ## today's wine and its prediction, and every missed day before, in store/
-	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_wine.daily
+	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_wine.daily --page build/pages/wine
 
 copy-store: .venv/iris.done  ## copy a whole store and prove it: make copy-store FROM=store TO=hopsworks:labs
 	$(BIN)/python tools/copy_store.py "$(FROM)" "$(TO)"
@@ -52,6 +52,9 @@ notebooks: .venv/all.done  ## open the notebooks in JupyterLab
 
 test: .venv/dev.done build/whisper/multilingual.tiktoken  ## run the tests
 	$(BIN)/pytest
+
+rehearse: .venv/dev.done  ## every deployment from clean environments, as far as it goes without an account (half an hour)
+	PIP_ARGS="$(PIP_ARGS)" $(BIN)/pytest -m rehearse tests/rehearse
 
 lint: .venv/dev.done  ## check style
 	$(BIN)/ruff check .
@@ -81,6 +84,20 @@ build/demo/lab1_wine/store/models/wine_quality:
 build/demo/lab2_whisper/store/models/whisper_nano_pl:
 	@$(MAKE) --no-print-directory whisper
 
+# A Space's lab is the first word of its name. SPACE=owner/name says where to push to.
+.SECONDEXPANSION:
+space-%: .venv/$$(firstword $$(subst -, ,$$*)).done  ## stage a Space in build/spaces/NAME: iris, iris-monitor, wine, wine-monitor, whisper
+	LABS_STORE="$(OWN)" $(BIN)/python tools/space.py stage $*
+
+push-space-%: .venv/$$(firstword $$(subst -, ,$$*)).done  ## stage a Space, create it and upload it: make push-space-iris SPACE=owner/name
+	LABS_STORE="$(OWN)" $(BIN)/python tools/space.py push $* "$(SPACE)"
+
+deploy-modal-%: .venv/dev.done  ## check a lab's Modal app, iris, wine or whisper, and deploy it
+	$(BIN)/python tools/deploy_modal.py $*
+
+doctor: .venv/dev.done  ## say for every deployment what is missing here
+	LABS_STORE="$(OWN)" $(BIN)/python tools/doctor.py
+
 .venv/iris.done: EXTRAS = iris,notebook
 .venv/wine.done: EXTRAS = wine,ctgan,notebook
 .venv/whisper.done: EXTRAS = whisper,notebook
@@ -91,4 +108,4 @@ build/demo/lab2_whisper/store/models/whisper_nano_pl:
 	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint requirements.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
-.PHONY: help demo iris wine whisper ui-iris ui-iris-monitor ui-wine ui-wine-monitor ui-whisper daily-iris daily-wine copy-store notebooks test lint bench address lock clean
+.PHONY: help demo iris wine whisper ui-iris ui-iris-monitor ui-wine ui-wine-monitor ui-whisper daily-iris daily-wine copy-store notebooks test rehearse doctor lint bench address lock clean

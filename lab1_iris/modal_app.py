@@ -2,13 +2,16 @@
 
 modal secret create labs HF_TOKEN=... SNAPSHOT_REPO=owner/name
 modal run lab1_iris/modal_app.py::train
-modal deploy lab1_iris/modal_app.py
+make deploy-modal-iris
+
+With MONITOR_SPACES=owner/prefix in the secret too, the monitor also becomes a static Space.
 """
 
 from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 
 import modal
 
@@ -22,6 +25,7 @@ image = (
     .uv_pip_install(
         "scikit-learn==1.9.1",
         "skops==0.16.0",
+        "matplotlib==3.11.2",
         "pandas==2.3.3",
         "pandera==0.35.0",
         "pyarrow==25.0.1",
@@ -57,9 +61,10 @@ def train() -> str:
 )
 def daily() -> list[str]:
     """Today's flower and every missed one; the dates done. The snapshot goes to the Hub."""
+    from lab1_iris import monitor_page
     from lab1_iris.daily import run_daily
     from lab1_iris.schema import SNAPSHOT
-    from labstore import open_store, snapshot
+    from labstore import open_store, snapshot, static_page
 
     volume.reload()
     store = open_store(STORE)
@@ -69,4 +74,7 @@ def daily() -> list[str]:
         volume.commit()
     address = snapshot.upload(store, SNAPSHOT, os.environ["SNAPSHOT_REPO"], os.environ["HF_TOKEN"])
     print(f"done: {', '.join(map(str, done)) or 'nothing new'}; snapshot: {address}")
+    if spaces := os.environ.get("MONITOR_SPACES"):
+        page = monitor_page.write_static(snapshot.read(store, SNAPSHOT), Path("/tmp/page"))
+        print("page:", static_page.upload(page, f"{spaces}-iris", os.environ["HF_TOKEN"]))
     return [day.isoformat() for day in done]

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from datetime import datetime
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from lab1_iris import flower, pictures
 from lab1_iris.schema import FEATURES, MEASUREMENTS, SPECIES
-from labstore import StoreError, page
+from labstore import StoreError, page, static_page
 from labstore.freshness import freshness, freshness_html
 
+TITLE = "Iris monitor"
+SUBTITLE = "A synthetic flower a day, and what the model took it for."
 COLUMNS = ["date", *FEATURES, "species", "predicted", "model_version"]
 
 
-def render(content: dict[str, Any], now: datetime | None = None) -> str:
-    """The whole monitor. Raises StoreError for a snapshot that is not this lab's."""
+def render(content: dict[str, Any], now: datetime | None = None, light: str | None = None) -> str:
+    """The whole monitor as HTML, `light` in place of the freshness where that is worked out later.
+
+    Raises StoreError for a snapshot that is not this lab's.
+    """
     rows = _rows(content)
     latest, model = rows.iloc[-1], content["model"]
     right = (rows["predicted"] == rows["species"]).set_axis(rows["date"])
     return f"""<div class="monitor">
-{freshness_html(freshness(content, now))}
+{light or freshness_html(freshness(content, now))}
 <h3>{latest["date"]}: predicted {latest["predicted"]}, it was {latest["species"]}</h3>
 <div style="display:flex;flex-wrap:wrap;gap:16px">
 <figure style="margin:0;width:300px"><figcaption>predicted: {latest["predicted"]}</figcaption>
@@ -41,6 +47,12 @@ overlap, so they are harder than measured ones.</p>
 <p><small>Model: {escape(model["algorithm"])}, version {escape(model["version"])}.
 Data: {escape(content["data"])}; the daily flowers are synthetic.</small></p>
 </div>"""
+
+
+def write_static(content: dict[str, Any], folder: Path) -> Path:
+    """The monitor as one page of its own, in a folder. Raises StoreError, as `render` does."""
+    body = render(content, light=static_page.light(content))
+    return static_page.write(folder, TITLE, SUBTITLE, body)
 
 
 def _rows(content: dict[str, Any]) -> pd.DataFrame:

@@ -1,12 +1,15 @@
 """One synthetic wine a day and its prediction: a function of the date, with no scheduler in it.
 
-`python -m lab1_wine.daily` runs it for today (UTC) on the default store.
+`python -m lab1_wine.daily` runs it for today (UTC) on the default store; with `--page FOLDER` it also
+writes the monitor as one static page.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -86,9 +89,24 @@ def snapshot_content(store: Store, record: ModelVersion) -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--page", type=Path, metavar="FOLDER", help="write the monitor there too")
+    folder = parser.parse_args().page
     try:
-        done = run_daily(open_store(), datetime.now(UTC).date())
+        store = open_store()
+        done = run_daily(store, datetime.now(UTC).date())
         print("done:", ", ".join(map(str, done)) or "nothing, every date was done before")
+        if folder:
+            from lab1_wine import (
+                monitor_page,
+            )  # with its pictures, which the run itself does not need
+
+            page = monitor_page.write_static(snapshot.read(store, SNAPSHOT), folder)
+            print(f"page: {page / 'index.html'}")
     except StoreError as error:
         sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,21 @@ import pandas as pd
 
 from lab1_wine import pictures
 from lab1_wine.schema import FEATURES, MEASUREMENTS, NUMERIC, QUALITIES, TYPES
-from labstore import StoreError, page
+from labstore import StoreError, page, static_page
 from labstore.freshness import freshness, freshness_html
 
+TITLE = "Wine monitor"
+SUBTITLE = "A synthetic wine a day, and what the model thought of it."
 COLUMNS = ["date", *FEATURES, "quality", "predicted", "low", "high", "rounded", "model_version"]
 LIMITS = {m.name: m.allowed for m in MEASUREMENTS} | {"quality": (0, 10), "rounded": (-5, 15)}
 LIMITS |= {"predicted": (-5, 15), "low": (-10, 20), "high": (-10, 20)}
 
 
-def render(content: dict[str, Any], now: datetime | None = None) -> str:
-    """The whole monitor as HTML. Raises StoreError for a snapshot that is not this lab's."""
+def render(content: dict[str, Any], now: datetime | None = None, light: str | None = None) -> str:
+    """The whole monitor as HTML, `light` in place of the freshness where that is worked out later.
+
+    Raises StoreError for a snapshot that is not this lab's.
+    """
     rows = _rows(content)
     latest, model = rows.iloc[-1], content["model"]
     covered = rows["quality"].between(rows["low"], rows["high"])
@@ -30,7 +36,7 @@ def render(content: dict[str, Any], now: datetime | None = None) -> str:
     kind = "measured" if real else "offline-sample"
     return f"""<div class="monitor">
 {page.message(offline) if offline else ""}
-{freshness_html(freshness(content, now))}
+{light or freshness_html(freshness(content, now))}
 <h3>{latest["date"]}: a {latest["wine_type"]} wine predicted {latest["predicted"]:.1f}
 ({latest["low"]:.1f} to {latest["high"]:.1f}), its quality is {latest["quality"]}</h3>
 <div style="display:flex;flex-wrap:wrap;gap:16px;align-items:flex-start">
@@ -49,6 +55,12 @@ the quality. On {kind} wines it had not seen, the model's error is {model["mse"]
 <p><small>Model: {escape(model["algorithm"])}, version {escape(model["version"])}.
 Data: {escape(content["data"])}; the daily wines are synthetic.</small></p>
 </div>"""
+
+
+def write_static(content: dict[str, Any], folder: Path) -> Path:
+    """The monitor as one page of its own, in a folder. Raises StoreError, as `render` does."""
+    body = render(content, light=static_page.light(content))
+    return static_page.write(folder, TITLE, SUBTITLE, body)
 
 
 def _rows(content: dict[str, Any]) -> pd.DataFrame:

@@ -8,6 +8,8 @@ from typing import Any
 
 from labstore.contract import StoreError
 
+COLOURS = {"green": "#2e8b57", "amber": "#d98e04", "red": "#c0392b"}
+
 
 @dataclass(frozen=True)
 class Freshness:
@@ -52,7 +54,6 @@ def _ago(hours: float) -> str:
 
 def freshness_html(fresh: Freshness) -> str:
     """The sentence with its light, and a strip with a mark per recent day."""
-    colours = {"green": "#2e8b57", "amber": "#d98e04", "red": "#c0392b"}
     marks = "".join(
         f'<span title="{day}{"" if there else ": missing"}" style="display:inline-block;width:10px;'
         f"height:18px;margin-right:2px;border-radius:2px;"
@@ -62,7 +63,7 @@ def freshness_html(fresh: Freshness) -> str:
     return (
         f'<div class="freshness" data-colour="{fresh.colour}">'
         f'<span style="display:inline-block;width:12px;height:12px;border-radius:50%;'
-        f'background:{colours[fresh.colour]};margin-right:8px"></span>'
+        f'background:{COLOURS[fresh.colour]};margin-right:8px"></span>'
         f"<strong>{fresh.colour}</strong> &middot; {fresh.sentence}<br>"
         f'<div style="margin-top:6px">{marks}</div></div>'
     )

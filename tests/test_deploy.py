@@ -87,7 +87,22 @@ def test_every_day_the_snapshot_reaches_the_hub(lab, volume, hub, capsys):
         f"https://huggingface.co/datasets/someone/labs/resolve/main/{module.SNAPSHOT}/snapshot.json"
     )
     assert address in capsys.readouterr().out
+    hub.upload_folder.assert_not_called()
     assert app.daily.local() == []
+
+
+def test_the_static_monitor_is_published_where_the_secret_says(
+    lab, volume, hub, monkeypatch, capsys
+):
+    app = lab[0]
+    monkeypatch.setenv("MONITOR_SPACES", "someone/labs")
+    app.daily.local()
+    name = f"someone/labs-{app.app.name}"
+    hub.create_repo.assert_called_with(name, repo_type="space", space_sdk="static", exist_ok=True)
+    sent = hub.upload_folder.call_args.kwargs
+    assert sent["repo_id"] == name and sent["repo_type"] == "space"
+    assert "Data through" in (sent["folder_path"] / "index.html").read_text()
+    assert f"https://huggingface.co/spaces/{name}" in capsys.readouterr().out
 
 
 def test_what_was_done_before_a_failure_is_committed(lab, volume, hub, monkeypatch):

@@ -22,8 +22,8 @@ def content() -> str:
 
 
 def build() -> gr.Blocks:
-    with gr.Blocks(title="Iris monitor") as blocks:
-        gr.Markdown("# Iris monitor\nA synthetic flower a day, and what the model took it for.")
+    with gr.Blocks(title=monitor_page.TITLE) as blocks:
+        gr.Markdown(f"# {monitor_page.TITLE}\n{monitor_page.SUBTITLE}")
         gr.HTML(content, elem_id="monitor")  # a function: asked anew at each visit
     return blocks
 

@@ -14,9 +14,9 @@ from labstore import StoreError, page, snapshot
 
 
 def main() -> None:
-    st.set_page_config(page_title="Wine monitor", page_icon="📈", layout="wide")
-    st.title("Wine monitor")
-    st.write("A synthetic wine a day, and what the model thought of it.")
+    st.set_page_config(page_title=monitor_page.TITLE, page_icon="📈", layout="wide")
+    st.title(monitor_page.TITLE)
+    st.write(monitor_page.SUBTITLE)
     try:
         st.html(monitor_page.render(snapshot.current(SNAPSHOT)))
     except StoreError as error:

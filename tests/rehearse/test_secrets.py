@@ -1,0 +1,29 @@
+"""No secret in the tree, its history, or anything that is staged for others to see."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from rehearse.conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "tools"))
+import find_secrets
+import space
+
+pytestmark = pytest.mark.rehearse
+
+
+def test_no_secret_in_tree_or_history():
+    assert list(find_secrets.in_tree()) == []
+    assert list(find_secrets.in_history()) == []
+
+
+@pytest.mark.parametrize("name", [name for name in space.SPACES if name.endswith("-static")])
+def test_no_secret_in_a_static_page(name, iris_history, wine_history, monkeypatch, tmp_path):
+    """The other Spaces are looked through where they are rehearsed."""
+    folder = iris_history if name.startswith("iris") else wine_history
+    monkeypatch.setenv("LABS_STORE", str(folder))
+    monkeypatch.setenv("HF_TOKEN", "a value that nobody publishes")
+    assert list(find_secrets.in_folder(space.stage(name, tmp_path))) == []

@@ -1,0 +1,299 @@
+"""The roads out of the laptop, as far as seconds can check them: schedules, settings, secrets, imports.
+
+What needs clean environments is rehearsed in tests/rehearse.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from croniter import croniter
+
+from lab1_iris import daily as iris_daily
+from lab1_iris import inference as iris_inference
+from labstore.files import FileStore
+from labstore.ledger import missing_dates
+
+sys.path.insert(0, str(ROOT / "tools"))
+import deploy_modal
+import doctor
+import find_secrets
+
+# ---------------------------------------------------------------------- Modal, before Modal
+
+
+@pytest.mark.parametrize("lab", deploy_modal.LABS)
+def test_a_labs_modal_app_is_in_order(lab):
+    assert deploy_modal.problems(deploy_modal.LABS[lab]) == []
+
+
+BREAKS = {
+    "cron": ('CRON = "0 6 * * *"', 'CRON = "0 25 * * *"', "'0 25 .*no cron expression"),
+    "six fields": ('CRON = "0 6 * * *"', 'CRON = "0 0 6 * * *"', "no cron expression"),
+    "period": ('modal.Cron(CRON, timezone="UTC")', "modal.Period(days=1)", "use modal.Cron"),
+    "local code": (
+        '("labstore", "lab1_iris")',
+        '("lab1_iris")',
+        "lacks the project's own labstore",
+    ),
+    "old pin": (
+        '"pandas==2.3.3"',
+        '"pandas==2.2.0"',
+        "pandas==2.2.0, requirements.txt pandas==2.3.3",
+    ),
+    "no pin": ('"pandas==2.3.3"', '"pandas"', "pandas has no version"),
+    "missing package": ('        "skops==0.16.0",\n', "", "lacks skops"),
+    "unknown key": ('["HF_TOKEN",', '["HF_TOEKN",', "HF_TOEKN, which docs/settings.md"),
+    "no keys": (', required_keys=["HF_TOKEN", "SNAPSHOT_REPO"]', "", "does not say which keys"),
+}
+
+
+@pytest.fixture
+def copy_of_iris(tmp_path, monkeypatch):
+    """The Iris lab's Modal app in a copy that a test may spoil, under a name of its own."""
+
+    def spoil(old: str, new: str) -> Path:
+        text = (ROOT / "lab1_iris/modal_app.py").read_text()
+        assert old in text
+        package = tmp_path / f"spoilt_{abs(hash((old, new)))}"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "modal_app.py").write_text(text.replace(old, new))
+        monkeypatch.syspath_prepend(tmp_path)
+        return package / "modal_app.py"
+
+    return spoil
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_what_is_wrong_is_said_before_modal_is_called(name, copy_of_iris):
+    old, new, words = BREAKS[name]
+    found = deploy_modal.problems(copy_of_iris(old, new))
+    assert len(found) == 1 and re.search(words, found[0]), found
+
+
+def test_nothing_is_deployed_without_credentials(monkeypatch, tmp_path):
+    for name in ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MODAL_CONFIG_PATH", str(tmp_path / "none.toml"))
+    monkeypatch.setattr(sys, "argv", ["deploy_modal", "iris"])
+    monkeypatch.setattr(deploy_modal.subprocess, "run", pytest.fail)
+    with pytest.raises(SystemExit, match=r"(?s)not deployed.*modal setup"):
+        deploy_modal.main()
+    monkeypatch.setenv("MODAL_TOKEN_ID", "ak-none")
+    monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-none")
+    assert deploy_modal.credentials() == []
+
+
+# --------------------------------------------------------------------- other schedulers
+
+WORKFLOW = ROOT / ".github/workflows/daily.yml"
+
+
+@pytest.fixture
+def workflow():
+    return yaml.safe_load(WORKFLOW.read_text())
+
+
+def test_the_workflow_is_daily_alone_and_may_write(workflow):
+    [entry] = workflow[True]["schedule"]  # YAML reads the key "on" as true
+    assert croniter.is_valid(entry["cron"]) and entry["cron"].endswith(" * * *")
+    assert workflow["concurrency"] == {"group": "daily"}  # one waits for the other
+    assert workflow["permissions"] == {"contents": "write"}
+
+
+def test_the_workflow_calls_what_there_is(workflow):
+    text, makefile = WORKFLOW.read_text(), (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake ([\w.*/ -]+?)(?= \w+=|\n|$)", text):
+        for name in target.split():
+            rule = re.sub(r"^(push-space|\.venv)(-|/)[\w-]+", r"\1\2%", name)
+            assert re.search(rf"^{re.escape(rule)}", makefile, re.M), name
+    for name in re.findall(r"(?:vars|secrets)\.([A-Z_]+)", text):
+        assert name in doctor.SETTINGS
+    for folder in re.findall(r"train (lab\w+)", text):
+        assert (ROOT / "notebooks" / folder / "1_feature_pipeline.ipynb").exists()
+
+
+def shell(workflow, name: str, folder: Path) -> None:
+    """One of the workflow's steps, as GitHub runs it."""
+    [step] = [s for s in workflow["jobs"]["daily"]["steps"] if s.get("name") == name]
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def git(*words: str, cwd: Path) -> str:
+    who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    command = ["git", *who, *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """clone(name) is a fresh checkout, as actions/checkout makes one, of a repository made here."""
+    git("init", "--quiet", "--initial-branch=main", "origin", cwd=tmp_path)
+    (tmp_path / "origin/README.md").write_text("The project.\n")
+    (tmp_path / "origin/.gitignore").write_text("store/\n")
+    git("add", ".", cwd=tmp_path / "origin")
+    git("commit", "--quiet", "-m", "Start", cwd=tmp_path / "origin")
+
+    def make(name: str) -> Path:
+        git("clone", "--quiet", "--depth=1", f"file://{tmp_path}/origin", name, cwd=tmp_path)
+        return tmp_path / name
+
+    return make
+
+
+def test_the_workflow_keeps_the_store_between_runs_even_when_two_overlap(workflow, clone):
+    first = clone("first")
+    shell(workflow, "fetch the store", first)
+    assert not list((first / "store").glob("[!.]*"))  # the project's files are not in it
+    (first / "store/rows.parquet").write_text("1")
+    shell(workflow, "keep the store", first)
+    second, third = clone("second"), clone("third")
+    for checkout in (second, third):
+        shell(workflow, "fetch the store", checkout)
+        assert (checkout / "store/rows.parquet").read_text() == "1"
+        (checkout / f"store/{checkout.name}.parquet").write_text("2")
+    for checkout in (second, third):  # the third pushes onto what the second has pushed
+        subprocess.run(["git", "config", "user.name", "t"], cwd=checkout, check=True)
+        subprocess.run(["git", "config", "user.email", "t@example.org"], cwd=checkout, check=True)
+        shell(workflow, "keep the store", checkout)
+    last = clone("last")
+    shell(workflow, "fetch the store", last)
+    names = {path.name for path in (last / "store").glob("*.parquet")}
+    assert names == {"rows.parquet", "second.parquet", "third.parquet"}
+    shell(workflow, "keep the store", last)  # nothing new is no failure
+
+
+def test_daily_runs_that_overlap_leave_one_row_a_day(trained_iris, tmp_path):
+    folder = shutil.copytree(trained_iris, tmp_path / "store")
+    iris_daily.run_daily(FileStore(folder), date(2026, 1, 1))
+    last, errors = date(2026, 1, 6), []
+
+    def run() -> None:
+        try:
+            iris_daily.run_daily(FileStore(folder), last)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    store = FileStore(folder)
+    history = iris_inference.history(store)
+    assert len(history) == 6 and history["prediction_id"].is_unique
+    assert not missing_dates(store, iris_daily.LEDGER, last)
+
+
+def test_the_crontab_line_of_the_docs_is_one():
+    text = (ROOT / "docs/deploy.md").read_text()
+    [(cron, command)] = re.findall(r"^((?:[\d*/,-]+ ){5})(cd .*)$", text, re.M)
+    assert croniter.is_valid(cron.strip())
+    for target in re.search(r"make ([\w -]+) STORE=", command)[1].split():
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+
+
+# ------------------------------------------------------------------- settings and doctor
+
+READS = re.compile(
+    r"(?:environ(?:\.get)?[\[(]|getenv\(|_secret\(|_from_environment\()\s*\"([A-Z_]+)\""
+)
+
+
+def test_the_list_of_settings_is_that_of_the_code():
+    read = set()
+    for folder in ("labstore", *(p.name for p in ROOT.glob("lab[0-9]*")), "tools", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            read |= set(READS.findall(path.read_text(encoding="utf-8")))
+    test_only = {"REHEARSED_DRIVE"}
+    assert read - test_only - set(doctor.SETTINGS) <= {"PYDEVD_DISABLE_FILE_VALIDATION"}
+    elsewhere = {"GRADIO_SERVER_NAME"}  # by the library alone
+    files = [*ROOT.glob("lab*/**/*.py"), *ROOT.glob("tools/*.py"), *ROOT.glob("tests/**/*.py")]
+    files += [*ROOT.glob("labstore/*.py"), ROOT / "Makefile", WORKFLOW]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    for name in set(doctor.SETTINGS) - elsewhere:
+        assert re.search(rf"\b{name}\b", text), f"{name} is read nowhere"
+
+
+def test_a_setting_is_needed_for_a_deployment_that_there_is():
+    assert len(doctor.SETTINGS) > 10
+    for setting in doctor.SETTINGS.values():
+        assert setting.what and setting.read_by
+        assert set(setting.needed_for) <= set(doctor.DEPLOYMENTS)
+
+
+def test_doctor_names_what_is_missing_and_where(trained_iris, monkeypatch, capsys):
+    for name in doctor.SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LABS_STORE", str(trained_iris))
+    monkeypatch.setenv("HF_TOKEN", "not-a-token")
+    monkeypatch.setattr(doctor, "_modal", lambda: [])
+    doctor.main()
+    parts = dict(re.findall(r"^(\S[\w ]*?) {2,}(.*(?:\n +- .*)*)", capsys.readouterr().out, re.M))
+    assert set(parts) >= set(doctor.DEPLOYMENTS)
+    assert "HF_TOKEN" not in parts["spaces"] and "Space wine shows" in parts["spaces"]
+    assert "Space iris shows" not in parts["spaces"]
+    assert "wine_quality in" in parts["crontab"] and "iris_species" not in parts["crontab"]
+    assert "SNAPSHOT_REPO" in parts["modal"]
+    assert "MDC_API_KEY" in parts["data collective"]
+
+
+# ------------------------------------------------------------------------------ secrets
+
+PLANTED = {  # put together here, so that this file holds none
+    "Hugging Face token": "hf_" + "aB3" * 12,
+    "Modal token": "ak-" + "aB3" * 8,
+    "Hopsworks key": "aB3d" * 4 + "." + "aB3d" * 16,
+    "GitHub token": "ghp_" + "aB3" * 12,
+    "AWS key": "AKIA" + "ABCD" * 4,
+    "Google key": "AIza" + "aB3-_" * 7,
+    "key that starts with sk-": "sk-proj-" + "aB3" * 12,
+    "Slack token": "xoxb-" + "123456-abc",
+    "JSON web token": ".".join(["eyJ" + "aB3" * 6, "eyJ" + "aB3" * 6, "aB3" * 8]),
+    "private key": "-----BEGIN OPENSSH " + "PRIVATE KEY-----",
+    "password in an address": "postgres://me:" + "hunter22@db.example.org",
+    "key in a setting": "Api_Key = '" + "aB3d" * 7 + "'",
+}
+
+
+@pytest.mark.parametrize("kind", find_secrets.PATTERNS)
+def test_a_planted_secret_is_found(kind, tmp_path):
+    (tmp_path / "app.py").write_text(f"x = 1\nkey = '{PLANTED[kind]}'\n")
+    [line] = find_secrets.in_folder(tmp_path)
+    assert line.endswith(f"app.py: {kind}") and PLANTED[kind] not in line
+
+
+def test_the_value_of_a_secret_that_is_set_is_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_TOKEN", "looks-like-nothing")
+    (tmp_path / "index.html").write_text("<p>looks-like-nothing</p>")
+    [line] = find_secrets.in_folder(tmp_path)
+    assert line.endswith("index.html: a secret of this environment")
+
+
+def test_a_secret_that_was_taken_out_again_is_found_in_the_history(tmp_path):
+    git("init", "--quiet", cwd=tmp_path)
+    for text in (f"token {PLANTED['GitHub token']}\n", "token from the environment\n"):
+        (tmp_path / "notes.txt").write_text(text)
+        git("add", ".", cwd=tmp_path)
+        git("commit", "--quiet", "-m", "Notes", cwd=tmp_path)
+    assert list(find_secrets.in_tree(tmp_path)) == []
+    [line] = find_secrets.in_history(tmp_path)
+    assert re.fullmatch(r"commit \w{8}: GitHub token", line)
+
+
+def test_what_the_project_is_full_of_is_no_secret():
+    harmless = f"sha256 {'ab12' * 16}; 20261123T182421826303Z-370e1111; HF_TOKEN=hf_... token = 'not-a-token'"
+    assert find_secrets.in_text(harmless, []) is None

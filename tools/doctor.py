@@ -1,0 +1,155 @@
+"""Say for every deployment whether it could start from here, and what is missing: `make doctor`.
+
+The variables and what needs them are read from docs/settings.md, the one list of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A line of docs/settings.md."""
+
+    name: str
+    read_by: str
+    needed_for: tuple[str, ...]
+    what: str
+
+
+def read_settings(path: Path = ROOT / "docs" / "settings.md") -> dict[str, Setting]:
+    """The table, by variable."""
+    rows = re.findall(
+        r"^\| `([A-Z_]+)` \|(.*?)\|(.*?)\|(.*)\|$", path.read_text(encoding="utf-8"), re.M
+    )
+    return {
+        name: Setting(
+            name, by.strip(), tuple(d.strip() for d in needed.split(",") if d.strip()), what.strip()
+        )
+        for name, by, needed, what in rows
+    }
+
+
+SETTINGS = read_settings()
+
+
+def _programs(*names: str) -> list[str]:
+    missing = [name for name in names if not shutil.which(name)]
+    return [f"the program {name}: apt-get install {name}" for name in missing]
+
+
+def _address() -> list[str]:
+    import address
+
+    if address.current().startswith("YOUR_NAME/"):
+        return ["the project's public address: make address REPO=owner/name, and push it there"]
+    return []
+
+
+def _stores() -> list[str]:
+    """A model to show for each lab, in LABS_STORE or the demo's store."""
+    import space
+
+    from labstore import StoreError
+
+    missing = []
+    for name, page in space.SPACES.items():
+        try:
+            if not space.INSTEAD & set(space.variables(name)):
+                page.reads(space.open_store(space.address_of(page.lab)))
+        except StoreError:
+            missing.append(
+                f"a store with what the Space {name} shows: make {name.split('-')[0]}, or STORE=..."
+            )
+    return missing
+
+
+def _daily_store() -> list[str]:
+    from lab1_iris.schema import MODEL as IRIS
+    from lab1_wine.schema import MODEL as WINE
+    from labstore import StoreError, open_store
+
+    missing, store = [], open_store()
+    for model in (IRIS, WINE):
+        try:
+            store.load_model(model)
+        except StoreError:
+            missing.append(f"{model.name} in {store}: run the lab's notebooks 1 and 2 on it")
+    return missing
+
+
+def _modal() -> list[str]:
+    import deploy_modal
+
+    try:
+        found = [
+            f"{p.parent.name}: {w}"
+            for p in deploy_modal.LABS.values()
+            for w in deploy_modal.problems(p)
+        ]
+    except ModuleNotFoundError as error:
+        return [f"the package {error.name}: .venv/bin/pip install -c requirements.txt -e '.[dev]'"]
+    return found + deploy_modal.credentials()
+
+
+def _github() -> list[str]:
+    run = subprocess.run(["git", "remote"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return _address() + ([] if run.stdout.strip() else ["a git remote: git remote add origin ..."])
+
+
+def _client(name: str) -> Callable[[], list[str]]:
+    import importlib.util
+
+    def check() -> list[str]:
+        there = importlib.util.find_spec(name)
+        return (
+            []
+            if there
+            else [f"the package {name}: .venv/bin/pip install -c requirements.txt {name}"]
+        )
+
+    return check
+
+
+# Deployment -> what is looked at besides the variables that docs/settings.md says it needs.
+DEPLOYMENTS: dict[str, Callable[[], list[str]]] = {
+    "tests": lambda: _programs("chromium", "espeak-ng"),
+    "spaces": _stores,
+    "modal": _modal,
+    "github workflow": _github,
+    "crontab": _daily_store,
+    "colab": _address,
+    "hopsworks": _client("hopsworks"),
+    "data collective": _client("datacollective"),
+}
+
+
+def missing(deployment: str) -> list[str]:
+    """What a deployment lacks here, in words; empty when it can start."""
+    wanted = [s for s in SETTINGS.values() if deployment in s.needed_for]
+    unset = [f"{s.name}: {s.what}" for s in wanted if not os.environ.get(s.name)]
+    return unset + DEPLOYMENTS[deployment]()
+
+
+def main() -> None:
+    for deployment in DEPLOYMENTS:
+        found = missing(deployment)
+        print(f"{deployment:<16} {'missing' if found else 'ready'}")
+        for line in found:
+            print(f"{'':<16} - {line}")
+    print("\nWhat each variable is: docs/settings.md. How to deploy: docs/deploy.md.")
+
+
+if __name__ == "__main__":
+    main()
