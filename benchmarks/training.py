@@ -2,6 +2,7 @@
 
 python benchmarks/training.py                  all of it
 python benchmarks/training.py --kills 3 --seeds 1 --words 500      less of it, not kept
+python benchmarks/training.py --quick          a few steps of each, not kept
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ KILLED = Run("killed", steps=30, evaluate_every=3, validation_clips=4, batch=8)
 CONTEXT = Run("context", steps=20, evaluate_every=20, validation_clips=4)
 
 
-def demo(store: Store, folder: Path) -> dict[str, Any]:
+def demo(store: Store, folder: Path, quick: bool) -> dict[str, Any]:
     """What the notebook does: baseline, training, test split before and after."""
     started = time.perf_counter()
-    outcome = train(store, DEMO, folder=folder)
+    outcome = train(
+        store, replace(DEMO, steps=2, evaluate_every=1) if quick else DEMO, folder=folder
+    )
     (verdict,) = judge(store, outcome)
     print(verdict)
     return {
@@ -83,7 +86,9 @@ def _weights(store: Store, run: str, folder: Path) -> str:
     return hashlib.sha256(whole).hexdigest()
 
 
-def short_context(store: Store, folder: Path, seeds: int, words: int) -> dict[str, Any]:
+def short_context(
+    store: Store, folder: Path, seeds: int, words: int, steps: int = CONTEXT.steps
+) -> dict[str, Any]:
     """Trained on short windows and on full ones, both heard in windows of 30 s."""
     clips = _new_clips(store, -(-words // seeds))
     speed: dict[bool, list[float]] = {True: [], False: []}
@@ -91,7 +96,7 @@ def short_context(store: Store, folder: Path, seeds: int, words: int) -> dict[st
     for seed in range(seeds):
         for short in (True, False):
             name = f"context_{'short' if short else 'full'}_{seed}"
-            run = replace(CONTEXT, name=name, seed=seed, short_context=short)
+            run = replace(CONTEXT, name=name, seed=seed, short_context=short, steps=steps)
             outcome = train(store, run, folder=folder)
             speed[short].append(outcome.history["train_steps_per_second"].dropna().iloc[-1])
             heard[short] += list(listen(outcome.best, clips).table["heard"])
@@ -133,6 +138,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--words", type=int, default=5000, help="over all seeds")
+    parser.add_argument("--quick", action="store_true", help="a few steps of each, not kept")
     parser.add_argument("--resume", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.resume:
@@ -143,11 +149,14 @@ def main() -> None:
         home = Path(temporary)
         store = open_store(home / "store")
         build_corpus(store, nano(), "nano_pl", processes=os.cpu_count())
-        figures = demo(store, home / "work")
+        if given.quick:
+            given.kills, given.seeds, given.words = 1, 1, 20
+        figures = demo(store, home / "work", given.quick)
         if given.kills:
             figures |= killed(store, home / "work", given.kills)
         if given.seeds:
-            figures |= short_context(store, home / "work", given.seeds, given.words)
+            steps = 1 if given.quick else CONTEXT.steps
+            figures |= short_context(store, home / "work", given.seeds, given.words, steps)
     whole = (given.kills, given.seeds, given.words) == (20, 3, 5000)
     table = "\n".join(f"{name:32}{value}" for name, value in figures.items())
     report("training", figures, table, keep=whole)

@@ -17,13 +17,15 @@ KEYS = {
     "synthetic_mse near_copies daily_speedup year_rows year_predictions",
     "corpora": "bytes_ratio seconds_ratio source_bytes_ratio source_seconds_ratio "
     "clips_per_second time_growth_10x memory_growth_10x",
+    "training": "baseline_wer tuned_wer test_words seconds kills identical short_context_speedup "
+    "short_context_wer_delta",
     "transcription": "speedup short_context_speedup cold_start_s first_text_s peak_gb",
 }  # benchmarks/store.py is run by test_store.py
 
 
 @pytest.mark.parametrize("name", KEYS)
 def test_a_quick_run_prints_its_keys_and_keeps_nothing(name):
-    if name in ("corpora", "transcription") and not shutil.which("espeak-ng"):
+    if name in ("corpora", "training", "transcription") and not shutil.which("espeak-ng"):
         pytest.skip("needs espeak-ng")
     kept = ROOT / "benchmarks" / "results" / f"{name}.json"
     before = kept.read_bytes() if kept.exists() else None
