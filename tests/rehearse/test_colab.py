@@ -139,9 +139,8 @@ def words(notebook: Path, home: Path, parameters: dict) -> list[str]:
 def run_and_kill(command: list[str], home: Path, env: dict[str, str]) -> bool:
     """Start a notebook and kill it, kernel and all, as soon as some of its files are on Drive."""
     before = len(list((home / "drive").rglob("*")))
-    process = subprocess.Popen(
-        command, cwd=home, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    with (home / "killed.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=home, env=env, stdout=log, stderr=log)
     while process.poll() is None:
         if len(list((home / "drive").rglob("*"))) > before + 3:
             family = psutil.Process(process.pid).children(recursive=True)
