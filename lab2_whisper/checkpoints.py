@@ -20,6 +20,7 @@ from labstore import Damaged, NotFound, Store
 
 GENERATIONS = 2
 ARCHIVE = "checkpoint.tar"
+BEST = "kept/best"  # the best weights so far; deeper than where transformers looks for adapters
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
 STATES = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
 
@@ -47,10 +48,11 @@ def _make_room(store: Store, name: str) -> None:
 def latest_valid(store: Store, run: str, folder: Path, settings: dict[str, Any]) -> Path | None:
     """Unpack the newest whole checkpoint of a run below `folder`; None where there is none.
 
-    A damaged one is said and passed over for the one before. Raises LabError for a checkpoint of
-    other settings, or one that could not be gone on from exactly.
+    A damaged one is said and passed over for the one before. Raises LabError where all are, for a
+    checkpoint of other settings, and for one that could not be gone on from exactly.
     """
-    for version in reversed(store.list_files(_name(run))):
+    versions = store.list_files(_name(run))
+    for version in reversed(versions):
         target = folder / version
         try:
             saved = store.open_files(_name(run), version)
@@ -65,6 +67,12 @@ def latest_valid(store: Store, run: str, folder: Path, settings: dict[str, Any])
             shutil.rmtree(target, ignore_errors=True)
             continue
         return target
+    if versions:
+        raise LabError(
+            f"None of the {len(versions)} checkpoints of run {run!r} could be read. Is the disk full, or "
+            "Drive not mounted or still busy? Wait or make room and run this again; or begin anew under "
+            "another run name."
+        )
     return None
 
 
@@ -125,6 +133,11 @@ def _same_settings(run: str, saved: dict[str, Any], now: dict[str, Any]) -> None
                 f"The checkpoints of run {run!r} were made with {name} = {saved.get(name)!r}, not "
                 f"{now.get(name)!r}. Give these settings a run name of their own, or set {name} back."
             )
+
+
+def keep_newest(store: Store, run: str) -> None:
+    """Of a run that is finished, one checkpoint is enough."""
+    store.prune_files(_name(run), 1)
 
 
 def _name(run: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather
 
 from lab2_whisper.context import Vocabulary, dtype_of, window
 from lab2_whisper.dataset import decoder_inputs
@@ -15,16 +17,19 @@ DRY_SECONDS = 10  # of the clips of a dry run; longer ones are heard fewer at on
 
 
 def find_batch(model, preset: Preset) -> int:
-    """The clips at once that the GPU's memory holds; on a CPU, the clips of a step."""
-    if not torch.cuda.is_available():
-        return preset.clips_per_step
-    model.to("cuda")
+    """The clips at once that the GPU's memory holds; on a CPU, this process's share of a step."""
+    state = PartialState()
+    share = max(1, preset.clips_per_step // state.num_processes)
+    if state.device.type == "cpu":
+        return share
+    model.to(state.device)
 
     def runs(clips: int) -> None:
         dry_step(model, preset, clips, DRY_SECONDS)
         dry_step(model, preset, clips_at_once(clips, WINDOW_SECONDS), WINDOW_SECONDS)
 
-    batch = largest_batch(runs, preset.clips_per_step)
+    found = torch.tensor([largest_batch(runs, share)], device=state.device)
+    batch = int(gather(found).min())  # the same on every device
     print(f"{batch} clips of {DRY_SECONDS} s at once fit into {torch.cuda.get_device_name()}.")
     return batch
 
@@ -64,12 +69,14 @@ def dry_step(model, preset: Preset, clips: int, seconds: float, tokens: int = 10
     half = getattr(torch, preset.precision)
     mixed = torch.autocast(device.type, half, enabled=half != torch.float32)
     vocabulary = Vocabulary(bare)
-    with window(bare, features.shape[-1]), vocabulary.fewer_logits(bare), mixed:
-        logits = model(
-            input_features=features.to(dtype_of(bare)),
-            decoder_input_ids=decoder_inputs(labels, bare.config),
-            use_cache=False,
-        ).logits
-    (vocabulary.cross_entropy(logits, labels) / labels.numel()).backward()
-    model.zero_grad(set_to_none=True)
-    del room
+    try:
+        with window(bare, features.shape[-1]), vocabulary.fewer_logits(bare), mixed:
+            logits = model(
+                input_features=features.to(dtype_of(bare)),
+                decoder_input_ids=decoder_inputs(labels, bare.config),
+                use_cache=False,
+            ).logits
+        (vocabulary.cross_entropy(logits, labels) / labels.numel()).backward()
+    finally:
+        model.zero_grad(set_to_none=True)
+        del room

@@ -7,11 +7,13 @@ frozen and an 8-bit optimizer), 3.1 GB for large with LoRA on a half-precision b
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 
 from lab2_whisper.schema import LabError
 
@@ -103,19 +105,27 @@ def largest_batch(runs: Callable[[int], None], most: int) -> int:
 
 
 def _survives(runs: Callable[[int], None], batch: int) -> bool:
-    try:
-        runs(batch)
-        full = torch.cuda.is_available() and _share_used() > 0.9
-    except torch.OutOfMemoryError:
-        full = True
-    if torch.cuda.is_available():
+    gpu = torch.cuda.is_available()
+    if gpu:  # what ran before must not count
+        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    return not full
+    try:
+        runs(batch)
+        fits = not gpu or _share_used() <= 0.9
+    except RuntimeError as error:  # cuDNN and cuBLAS have their own words for no memory
+        if not (isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)):
+            raise
+        fits = False
+    if gpu:
+        torch.cuda.empty_cache()
+    return fits
 
 
 def _share_used() -> float:
-    return torch.cuda.max_memory_reserved() / torch.cuda.get_device_properties(0).total_memory
+    allowed = torch.cuda.get_per_process_memory_fraction()
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    return torch.cuda.max_memory_reserved() / (allowed * total)
 
 
 def forecast(seconds_per_step: float, steps: int, session_hours: float = 4.0) -> str:

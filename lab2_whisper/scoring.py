@@ -120,8 +120,11 @@ def _is_whisper(model: str | Path | tuple) -> bool:
 
 
 def _whisper(model: str | Path | tuple, language: str, window_seconds: float | None):
-    whisper, tokenizer = model if isinstance(model, tuple) else load_whisper(model, language)
-    whisper.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    gpu = torch.cuda.is_available()
+    half = torch.float16 if gpu else torch.float32
+    loaded = model if isinstance(model, tuple) else load_whisper(model, language, half)
+    whisper, tokenizer = loaded
+    whisper.eval().to("cuda" if gpu else "cpu")
 
     def speak(sounds: list[np.ndarray]) -> list[str]:
         items = [{"samples": sound, "labels": [0], "bands": []} for sound in sounds]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather
 from torch.nn.functional import pad
 from torch.utils.data import Sampler
 from transformers import (
@@ -128,11 +129,15 @@ class WhisperTrainer(Seq2SeqTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None, **_):
-        inputs = self._prepare_inputs(inputs)
+        """Validation is heard in windows of 30 s, as the test split will be."""
+        length = inputs["samples"].shape[1]
+        whole = pad(inputs["samples"], (0, WINDOW_SECONDS * SAMPLE_RATE - length))
+        inputs = self._prepare_inputs({**inputs, "samples": whole})
         with torch.no_grad(), self.compute_loss_context_manager():
             loss = self.compute_loss(model, inputs)
         with self.accelerator.autocast():
-            heard = generate(self.accelerator.unwrap_model(model), inputs["input_features"])
+            bare = self.accelerator.unwrap_model(model)
+            heard = generate(bare, inputs["input_features"], length / SAMPLE_RATE)
         return loss.detach(), heard, inputs["labels"]
 
     def _word_errors(self, prediction) -> dict[str, float]:
@@ -168,13 +173,14 @@ class Epochs(TrainerCallback):
 
 
 class TimeBudget(TrainerCallback):
-    """Stops and saves before a session ends."""
+    """Stops and saves before a session ends, on all devices in the same step."""
 
-    def __init__(self, minutes: float):
-        self.ends = time.monotonic() + 60 * minutes
+    def __init__(self, ends: float):
+        self.ends = ends  # as time.monotonic() counts
 
     def on_step_end(self, args, state, control, **_):
-        if time.monotonic() > self.ends:
+        late = torch.tensor([time.monotonic() > self.ends], device=args.device)
+        if gather(late).any():
             control.should_save = control.should_training_stop = True
 
 
@@ -220,7 +226,7 @@ class Publish(TrainerCallback):
             return
         home = Path(args.output_dir)
         folder = home / f"checkpoint-{state.global_step}"
-        shutil.copytree(home / "best", folder / "best", dirs_exist_ok=True)
+        shutil.copytree(home / "best", folder / checkpoints.BEST, dirs_exist_ok=True)
         checkpoints.publish(self.store, self.run, folder, self.settings)
         for old in home.glob("checkpoint-*"):
             if old != folder:

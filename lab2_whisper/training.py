@@ -26,6 +26,7 @@ import torch
 from accelerate import PartialState
 from transformers import (
     Seq2SeqTrainingArguments,
+    TrainerState,
     WhisperFeatureExtractor,
     WhisperTokenizer,
     set_seed,
@@ -72,6 +73,8 @@ def train(
     `folder` is on a local disk; checkpoints go from there to the store. `copy_to` is a local
     folder for a copy of the corpora, where the store is on a slow Drive.
     """
+    started = time.monotonic()
+    PartialState()  # on several devices: which one is this process's
     home = Path(folder).expanduser() / run.name
     model, tokenizer = load_whisper(run.model, run.language)
     preset = _preset(model, run)
@@ -92,7 +95,7 @@ def train(
     )
     trainer.add_callback(Epochs(trainer))
     if minutes:
-        trainer.add_callback(TimeBudget(minutes))
+        trainer.add_callback(TimeBudget(started + 60 * minutes))
     seconds_per_step = _go_on(trainer, _resume_point(trainer, store, settings))
     return Outcome(
         run=run,
@@ -125,14 +128,18 @@ def _resume_point(trainer: WhisperTrainer, store: Store, settings: dict[str, Any
         home.mkdir(parents=True)
         found = checkpoints.latest_valid(store, trainer.run.name, home, settings)
         if found:
-            shutil.copytree(found / "best", home / "best")
+            shutil.copytree(found / checkpoints.BEST, home / "best")
             print(f"Going on from step {checkpoints.step(found)}.")
     trainer.accelerator.wait_for_everyone()
     return next(home.glob("checkpoint-*"), None)
 
 
 def _go_on(trainer: WhisperTrainer, found: Path | None) -> float:
-    """Train from a checkpoint or from the start; seconds a step."""
+    """Train from a checkpoint or from the start; seconds a step. A finished run stays as it is."""
+    if found:
+        trainer.state = TrainerState.load_from_json(str(found / "trainer_state.json"))
+        if _finished(trainer.state, trainer.run):
+            return 0.0
     trainer.args.eval_on_start = found is None  # the baseline comes first
     started, first = time.monotonic(), checkpoints.step(found) if found else 0
     trainer.train(resume_from_checkpoint=str(found) if found else None)
@@ -180,12 +187,7 @@ def adapt(model, preset: Preset, dropout: float = 0.0):
         config = LoraConfig(
             r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules=["q_proj", "v_proj"]
         )
-        model = get_peft_model(model.to(half), config)
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.data = weight.data.float()  # half-precision weights cannot be scaled back
-        if preset.checkpointing:
-            model.enable_input_require_grads()
+        model = get_peft_model(model.to(half), config)  # the adapters themselves are float32
     return model
 
 
@@ -197,7 +199,7 @@ def arguments(home: Path, run: Run, preset: Preset, batch: int) -> Seq2SeqTraini
         output_dir=str(home),
         max_steps=run.steps,
         per_device_train_batch_size=batch,
-        per_device_eval_batch_size=max(batch, 8),
+        per_device_eval_batch_size=16,  # windows of 30 s, but nothing is kept for gradients
         gradient_accumulation_steps=max(1, preset.clips_per_step // (batch * devices)),
         learning_rate=preset.learning_rate,
         warmup_steps=round(run.warmup * run.steps),
@@ -230,12 +232,12 @@ def rehearse(store: Store, run: Run) -> str:
     """
     model, _ = load_whisper(run.model, run.language)
     preset = _preset(model, run)
-    model = adapt(model, preset)
+    model = adapt(model, preset).to(PartialState().device)
     batch = run.batch or find_batch(model, preset)
     rows = open_corpus(store, run.corpora[0][0], "train").select_columns("seconds")
     share = run.full_windows if run.short_context else 1.0
     full = seconds_a_clip(model, preset, clips_at_once(batch, WINDOW_SECONDS), WINDOW_SECONDS)
-    seconds = math.ceil(np.mean(rows["seconds"]) + 1)
+    seconds = min(WINDOW_SECONDS, math.ceil(np.mean(rows["seconds"]) + 1))
     short = seconds_a_clip(model, preset, clips_at_once(batch, seconds), seconds)
     a_step = preset.clips_per_step * ((1 - share) * short + share * full)
     return (
@@ -313,6 +315,7 @@ def compare(store: Store, runs: list[Run], **options: Any) -> pd.DataFrame:
     rows = []
     for run in runs:
         outcome = train(store, run, **options)
+        checkpoints.keep_newest(store, run.name)
         rates = outcome.history.dropna(subset=["eval_wer"])
         best = rates.loc[rates["eval_wer"].idxmin()]
         rows.append(

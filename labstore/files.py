@@ -235,8 +235,8 @@ class FileStore:
     def prune_files(self, name: str, keep: int) -> None:
         kept = self.list_files(name)[-keep:]
         for folder in _list(self.root / "files" / check_name(name)):
-            # what is uncommitted and older than the newest version was left by a writer that died
-            if kept and is_commit(folder) and folder.name < kept[-1] and folder.name not in kept:
+            # what is uncommitted was left by a writer that died: there is only one at a time
+            if is_commit(folder) and folder.name not in kept:
                 self.remove("files", name, folder.name)
 
     def remove(self, kind: str, name: str, version: str) -> None:
@@ -366,10 +366,11 @@ class FileStore:
             found = (self._manifest(p / "manifest.json") for p in newest_first)
             if newest := next(filter(None, found), None):
                 return newest
+        elif is_commit(Path(version)) and (
+            found := self._manifest(home / version / "manifest.json")
+        ):
+            return found  # whatever the others are like
         versions = self._versions(kind, name)
-        for manifest in versions:
-            if manifest["version"] == version:
-                return manifest
         raise no_such_version(kind, name, version, [m["version"] for m in versions])
 
     def _open(self, kind: str, name: str, manifest: dict[str, Any]) -> dict[str, Any]:

@@ -60,15 +60,21 @@ def run(made) -> Run:
 
 
 @pytest.fixture(scope="module")
-def whole(made, tmp_path_factory) -> dict[str, torch.Tensor]:
-    """The weights of the same training without an interruption."""
+def trained(made, tmp_path_factory) -> Path:
+    """The folder of a store with the whole training, which was never interrupted."""
     folder = tmp_path_factory.mktemp("whole")
     store = open_store(shutil.copytree(made / "store", folder / "store"))
     run = Run("r", str(made / "tiny"), steps=STEPS, evaluate_every=4, validation_clips=4, batch=8,
               full_windows=0.2, dropout=0.1)  # fmt: skip
     outcome = train(store, run, folder=folder / "work")
     assert outcome.finished and outcome.step == STEPS
-    return final_weights(store, folder)
+    return store.root
+
+
+@pytest.fixture(scope="module")
+def whole(trained, tmp_path_factory) -> dict[str, torch.Tensor]:
+    """Its last weights."""
+    return final_weights(open_store(trained), tmp_path_factory.mktemp("weights"))
 
 
 def final_weights(store, folder: Path) -> dict[str, torch.Tensor]:
@@ -179,9 +185,10 @@ def test_a_time_budget_saves_and_stops_and_the_next_run_goes_on(store, run, whol
     assert outcome.history["eval_wer"].notna().sum() == 4  # the baseline once, then three times
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_said(store, run, whole, tmp_path, capsys):
-    train(store, run, folder=tmp_path / "work")
-    newest = store.open_files("checkpoint_r").path / checkpoints.ARCHIVE
+@pytest.mark.parametrize("file", [checkpoints.ARCHIVE, "manifest.json"])
+def test_a_damaged_checkpoint_is_passed_over_and_said(file, trained, run, whole, tmp_path, capsys):
+    store = open_store(shutil.copytree(trained, tmp_path / "store"))
+    newest = store.open_files("checkpoint_r").path / file
     damaged = bytearray(newest.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     newest.write_bytes(damaged)
@@ -189,8 +196,10 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(store, run, whole, tmp_pat
     capsys.readouterr()
     outcome = train(store, run, folder=tmp_path / "work")
     said = capsys.readouterr().out
-    assert "passed over" in said and "Going on from step 8" in said
-    assert outcome.step == STEPS and same(final_weights(store, tmp_path), whole)
+    assert said.count("passed over") == 1 and "Going on from step 8" in said
+    assert outcome.step == STEPS and same(
+        final_weights(store, tmp_path), final_weights(open_store(trained), tmp_path / "whole")
+    )
 
 
 def test_a_checkpoint_without_its_optimizer_is_refused_by_name(store, run, tmp_path):
@@ -201,6 +210,28 @@ def test_a_checkpoint_without_its_optimizer_is_refused_by_name(store, run, tmp_p
     checkpoints.publish(store, "r", folder, saved)
     with pytest.raises(LabError, match="checkpoint-1 was saved without its optimizer"):
         train(store, run, folder=tmp_path / "again")
+
+
+def test_where_no_checkpoint_can_be_read_it_does_not_begin_anew(trained, run, tmp_path):
+    store = open_store(shutil.copytree(trained, tmp_path / "store"))
+    for version in store.list_files("checkpoint_r"):
+        (store.root / "files" / "checkpoint_r" / version / checkpoints.ARCHIVE).write_bytes(b"x")
+    with pytest.raises(LabError, match=r"None of the 2 checkpoints.*run this again"):
+        train(open_store(store.root), run, folder=tmp_path / "work")
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_finished_run_stays_as_it_is(early, trained, run, store, tmp_path):
+    if early:  # nothing is learned, so it stops for want of patience
+        run = replace(run, learning_rate=1e-12, patience=1)
+        train(store, run, folder=tmp_path / "work")
+    else:
+        store = open_store(shutil.copytree(trained, tmp_path / "again"))
+    before = store.list_files("checkpoint_r")
+    outcome = train(store, run, folder=tmp_path / "work")
+    assert outcome.finished and outcome.step == (4 if early else STEPS)
+    assert store.list_files("checkpoint_r") == before
+    assert load_whisper(outcome.best)
 
 
 def test_checkpoints_of_other_settings_are_refused(store, run, tmp_path):
@@ -249,22 +280,50 @@ def test_it_stops_when_validation_gets_no_better(store, run, tmp_path):
     assert all(torch.equal(before[name], best[name]) for name in before)
 
 
-def test_lora_is_merged(made, store, run, tmp_path, monkeypatch):
+@pytest.fixture
+def falling(monkeypatch):
+    """Error rates that fall at every evaluation."""
+    rates = staticmethod(lambda state: [-e["step"] for e in state.log_history if "eval_wer" in e])
+    monkeypatch.setattr("lab2_whisper.trainer.Best.rates", rates)
+
+
+@pytest.mark.usefixtures("falling")
+def test_the_best_weights_are_the_latest_while_the_rate_falls(store, run, tmp_path):
+    outcome = train(store, replace(run, steps=8), folder=tmp_path / "work")
+    saved = store.open_files("checkpoint_r")
+    shutil.unpack_archive(saved.path / checkpoints.ARCHIVE, tmp_path / "final")
+    last, best = (load_file(p / "model.safetensors") for p in (tmp_path / "final", outcome.best))
+    assert same(last, best)
+
+
+@pytest.mark.usefixtures("falling")
+def test_lora_is_merged_and_goes_on_after_a_stop(store, run, tmp_path, monkeypatch):
     lora = replace(presets.choose(10_000), method="lora", checkpointing=True)
     monkeypatch.setattr("lab2_whisper.training.choose", lambda *_: lora)
-    outcome = train(store, replace(run, steps=4, learning_rate=1e-2), folder=tmp_path)
-    before, after = (load_file(Path(p) / "model.safetensors") for p in (run.model, outcome.best))
-    assert before.keys() == after.keys()
+    run = replace(run, steps=4, learning_rate=1e-2)
+    cut = replace(run, name="cut")
+    train(store, cut, minutes=1e-9, folder=tmp_path)
+    best = [train(store, some, folder=tmp_path).best for some in (run, cut)]
+    before, after, resumed = (load_file(Path(p) / "model.safetensors") for p in (run.model, *best))
+    assert before.keys() == after.keys() and same(after, resumed)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    best = outcome.history["eval_wer"].idxmin()
-    assert best == 0 or all("q_proj" in name or "v_proj" in name for name in changed)
+    assert changed and all("q_proj" in name or "v_proj" in name for name in changed)
+    saved = store.open_files("checkpoint_cut")
+    shutil.unpack_archive(saved.path / checkpoints.ARCHIVE, tmp_path / "final")
+    assert len(list((tmp_path / "final").rglob("adapter_model.safetensors"))) == 2  # and the best
 
 
-def test_every_preset_takes_a_step(run):
-    for preset in presets.PRESETS:
-        model = adapt(load_whisper(run.model)[0], replace(preset, precision="float32"))
-        dry_step(model, preset=replace(preset, precision="float32"), clips=1, seconds=2, tokens=8)
-        assert preset.reason
+@pytest.mark.parametrize("preset", presets.PRESETS, ids=lambda p: f"{p.machine}-{p.size}")
+def test_every_preset_takes_a_step(run, preset):
+    assert preset.reason
+    if preset.precision != "float32":  # what a CPU can do of half precision
+        preset = replace(preset, precision="bfloat16")
+    model = adapt(load_whisper(run.model)[0], preset)
+    weights, grown = [w for w in model.parameters() if w.requires_grad], []
+    for weight in weights:
+        weight.register_hook(lambda gradient: grown.append(bool(gradient.isfinite().all())))
+    dry_step(model, preset, clips=1, seconds=2, tokens=8)
+    assert len(grown) >= len(weights) and all(grown)
 
 
 def test_presets_are_chosen_by_machine_and_size():
