@@ -242,8 +242,8 @@ def test_stop_in_the_middle_of_a_long_file(address, guest, speech, long_file):
     row(tab, "long.mp3").get_by_role("button", name="Stop").click()
     wait_for(tab, "Stopped. What was heard until then is below.")
     row(tab, "next.wav").get_by_text("Done").wait_for()
-    tab.get_by_role("combobox").last.click()
-    tab.get_by_test_id("stSelectboxVirtualDropdown").get_by_text("long.mp3").click()
+    tab.get_by_role("combobox", name="Recording shown").click()
+    tab.get_by_role("option", name="long.mp3").click()
     tab.wait_for_function("document.querySelector('video')?.duration > 600")
     cues = json.loads(download(tab, "JSON")[1])
     assert cues and cues[-1]["end"] < 500
