@@ -139,6 +139,7 @@ def test_a_job_that_fails_keeps_what_it_had_and_the_next_one_runs(visitor, error
     until(lambda: all(job.state == "failed" for job in jobs_))
     assert [job.items for job in jobs_] == [["heard"], []]
     assert all(job.error is error for job in jobs_)
+    visitor.remove(jobs_[0])
     good = visitor.add("good", quick("y"))
     until(lambda: good.state == "done")
 
