@@ -77,9 +77,12 @@ def install() -> None:
             setattr(module, name, _refusing(getattr(module, name)))
     colab, drive = types.ModuleType("google.colab"), types.ModuleType("google.colab.drive")
     drive.mount, colab.drive = mount, drive
+    for module in (colab, drive):  # libraries look for Colab by it
+        module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, None)
     sys.modules["google.colab"], sys.modules["google.colab.drive"] = colab, drive
     if importlib.util.find_spec("google") is None:
         sys.modules["google"] = types.ModuleType("google")
+        sys.modules["google"].__spec__ = importlib.machinery.ModuleSpec("google", None)
     sys.meta_path.insert(0, _DriveElsewhere())
 
 
