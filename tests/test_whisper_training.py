@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tiktoken
 import torch
 from safetensors.torch import load_file
 from whisper_models import ranks, real_tokenizer, tiny_whisper
@@ -108,7 +109,6 @@ def test_labels_of_the_real_tokenizer_start_after_the_start_of_transcript():
 
 
 def test_the_real_tokenizer_is_that_of_whisper():
-    tiktoken = pytest.importorskip("tiktoken")
     tokenizer, known = real_tokenizer(), ranks()
     pattern = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
     reference = tiktoken.Encoding("w", pat_str=pattern, mergeable_ranks=known, special_tokens={})
