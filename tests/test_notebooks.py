@@ -91,6 +91,15 @@ def test_parameters_of_the_demo_exist_in_some_notebook_of_their_lab():
         assert set(parameters) <= set().union(*known)
 
 
+DEMO = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tools")!r})
+import demo
+demo.LABS["whisper"][1]["STEPS"] = 8  # of 150, which take minutes
+demo.main()
+"""
+
+
 @pytest.mark.parametrize("lab", ["iris", "wine", "whisper"])
 def test_the_demo_runs_a_labs_notebooks_in_order(lab, tmp_path):
     """`make demo` for one lab, offline, in its own process: the notebooks, the table, results.json."""
@@ -100,7 +109,7 @@ def test_the_demo_runs_a_labs_notebooks_in_order(lab, tmp_path):
         "LABS_DATA": "",
     }
     run = subprocess.run(
-        [sys.executable, str(ROOT / "tools/demo.py"), lab, "--into", str(tmp_path / "demo")],
+        [sys.executable, "-c", DEMO, lab, "--into", str(tmp_path / "demo")],
         env=os.environ | offline,
         capture_output=True,
         text=True,
@@ -113,8 +122,10 @@ def test_the_demo_runs_a_labs_notebooks_in_order(lab, tmp_path):
     assert lab in run.stdout
     if lab == "iris":
         assert results[lab]["accuracy"] >= 0.96 and results[lab]["data"] == "real"
+    elif lab == "whisper":
+        assert results[lab]["wer"] <= results[lab]["wer_before"] and results[lab]["data"] == "nano"
     else:
-        assert results[lab]["data"] == {"wine": "offline sample", "whisper": "nano"}[lab]
+        assert results[lab]["data"] == "offline sample"
 
 
 def test_the_demo_names_the_labs_there_are():
