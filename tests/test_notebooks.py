@@ -95,7 +95,7 @@ DEMO = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "tools")!r})
 import demo
-demo.LABS["whisper"][1]["STEPS"] = 8  # of 150, which take minutes
+demo.LABS["whisper"][1].update(STEPS=2, CLIPS=16)  # of 150 and 100, which take minutes
 demo.main()
 """
 
