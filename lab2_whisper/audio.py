@@ -19,7 +19,8 @@ MAX_ODD_FRAMES = 5  # frames with a corrupt header that a recording may have
 RATES = range(
     4_000, 400_001
 )  # samples a second; others would ask for much memory, and are no sound
-GAPS = (0.1, 60.0)  # seconds between frames that are silence; longer ones are wrong time stamps
+SHORTEST_GAP = 0.1  # seconds between frames from which on they are silence
+LONGEST_GAP = 60.0  # and beyond which a time stamp is wrong, in a file that tells no length
 
 
 class Undecodable(LabError):
@@ -56,8 +57,8 @@ def decode_blocks(
         with _open(media) as container:
             stream = _audio_stream(container)
             declared = _declared_seconds(container, stream, media)
-            start = _start_seconds(container) if keep_time else None
-            for block in _resampled(_frames(container, stream), start):
+            clock = _clock(container) if keep_time else None
+            for block in _resampled(_frames(container, stream), clock):
                 yield block[: limit - count]
                 count += len(block)
                 if count > limit:
@@ -127,12 +128,15 @@ def _declared_seconds(container, stream, media: bytes | BinaryIO) -> float | Non
         return None  # libav guesses from the first frames: wrong where the bitrate varies
     if stream.duration:
         return float(stream.duration * stream.time_base)
+    if container.streams.video:
+        return None  # the length is the picture's, and its sound may end long before
     return container.duration / av.time_base if container.duration else None
 
 
-def _start_seconds(container) -> float:
-    """Where a player's clock begins: video may start before the sound."""
-    return (container.start_time or 0) / av.time_base
+def _clock(container) -> tuple[float, float | None]:
+    """Where a player's clock begins, as video may start before the sound, and where it ends."""
+    start = (container.start_time or 0) / av.time_base
+    return start, start + container.duration / av.time_base if container.duration else None
 
 
 def _mp3_tells_length(media: bytes | BinaryIO) -> bool:
@@ -169,20 +173,23 @@ def _decoded(packet) -> list[av.AudioFrame]:
         return []  # one damaged packet: the others may be whole
 
 
-def _resampled(frames: Iterator[av.AudioFrame], start: float | None = None) -> Iterator[np.ndarray]:
+def _resampled(
+    frames: Iterator[av.AudioFrame], clock: tuple[float, float | None] | None = None
+) -> Iterator[np.ndarray]:
     """Blocks of 16 kHz mono. Frames are gathered first: resampling each alone costs more.
 
-    `start`, in seconds, is where a player's clock begins; gaps in the time stamps after it are
-    filled with silence. Without it nobody looks at time stamps.
+    `clock`, in seconds, is where a player's clock begins and, if known, ends; gaps in the time
+    stamps between them are filled with silence. Without it nobody looks at time stamps.
     """
     resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-    gathered, seconds = av.AudioFifo(), start
+    gathered = av.AudioFifo()
+    seconds, end = clock or (None, None)
     for frame in _alike(frames):
-        gap = _gap(frame, seconds)
+        gap = _gap(frame, seconds, end)
         if gap and gathered.samples:
             yield from _arrays(resampler.resample(gathered.read()))
         yield from _silence(gap)
-        if start is not None:
+        if clock:
             seconds += gap + frame.samples / frame.sample_rate
         frame.pts = None
         gathered.write(frame)
@@ -212,12 +219,13 @@ def _alike(frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
             raise ValueError("its format changes midway")
 
 
-def _gap(frame: av.AudioFrame, expected: float | None) -> float:
+def _gap(frame: av.AudioFrame, expected: float | None, end: float | None) -> float:
     """Seconds of silence before a frame that was expected earlier; mostly none."""
     if expected is None or frame.time is None:
         return 0.0
     late = frame.time - expected
-    return late if GAPS[0] < late < GAPS[1] else 0.0
+    true = frame.time <= end if end else late < LONGEST_GAP
+    return late if late > SHORTEST_GAP and true else 0.0
 
 
 def _silence(seconds: float) -> Iterator[np.ndarray]:

@@ -39,6 +39,10 @@ UNSPACED = {"zh", "ja", "th", "lo", "my", "yue"}  # languages written without sp
 DOWNLOADED = ["*.json", "*.txt", "*.safetensors", "model.bin", f"{FOR_PAGES}/*"]  # no pickles
 
 
+class UnknownLanguage(LabError):
+    """The model was not made for the language asked for."""
+
+
 @dataclass(frozen=True)
 class Heard:
     """What a model heard in a window. Times of `words` count from the window's start.
@@ -65,9 +69,9 @@ class Transcriber:
     """Takes one window, 16 kHz mono float32 of at most 30 s, and a language."""
 
     def check(self, language: str) -> None:
-        """Raise LabError unless the model knows the language."""
+        """Raise UnknownLanguage unless the model knows the language."""
         if language not in self.languages:
-            raise LabError(
+            raise UnknownLanguage(
                 f"The model {self.name} does not know the language {language!r}. "
                 f"It knows {', '.join(self.languages)}."
             )

@@ -64,12 +64,13 @@ def transcribe(
 def _segments(
     window: Window, transcriber: Transcriber, language: str, stop: threading.Event
 ) -> Iterator[Segment]:
-    """What is heard in a window. One that the model comes to no end with is heard in halves."""
+    """What is heard in a window. One that the model comes to no end with is heard in halves,
+    and not at all once they are the smallest."""
     heard = transcriber.hear(window.samples, language)
+    if heard.finished and heard.text:
+        yield _segment(window, heard)
     if heard.finished or window.end - window.start < SMALLEST_SECONDS:
-        if heard.text:
-            yield _segment(window, heard)
-        return
+        return  # the smallest without an end is a loop, not what was said
     for half in window.halves():
         if not stop.is_set():
             yield from _segments(half, transcriber, language, stop)

@@ -21,8 +21,9 @@ from typing import Any, Literal
 
 from lab2_whisper.schema import LabError
 
-Progress = Callable[[float, float | None], None]
-"""Called with the seconds that are done and the seconds in all, None where nobody knows."""
+Progress = Callable[..., None]
+"""Called with the seconds that are done, the seconds in all (None where nobody knows), and, for
+what comes before the work proper, the name of that step."""
 
 Work = Callable[[threading.Event, Progress], Generator[Any, None, None]]
 """Begins a job. Once the event is set, the generator is to end as soon as it can."""
@@ -51,6 +52,7 @@ class Job:
     items: list[Any] = field(default_factory=list)  # what the work has yielded so far
     seconds_done: float = 0.0
     seconds_total: float | None = None  # None while nobody knows
+    step: str = ""  # what is done before the work proper, such as fetching
     error: Exception | None = None  # why it failed
     stop: threading.Event = field(default_factory=threading.Event)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -112,7 +114,9 @@ class Queue:
             self._run(job)
 
     def _run(self, job: Job) -> None:
-        def progress(done: float, total: float | None) -> None:
+        def progress(done: float, total: float | None, step: str = "") -> None:
+            if step != job.step:  # another pace
+                job.step, job._started = step, time.monotonic()
             job.seconds_done, job.seconds_total = done, total
 
         try:
@@ -178,9 +182,10 @@ class Visitor:
         return job
 
     def remove(self, job: Job) -> None:
-        """Stop a job and forget what it was given and what it made."""
+        """Stop a job and forget what it was given and what it made; twice does no more."""
         self.queue.stop(job)
-        self.jobs.remove(job)
+        if job in self.jobs:
+            self.jobs.remove(job)
         if job.media:
             job.media.unlink(missing_ok=True)
 
@@ -217,6 +222,9 @@ class Visitors:
         while True:
             time.sleep(1)
             for visitor in list(self._here):
-                if visitor.away() > self.away_seconds:
-                    self._here.remove(visitor)
-                    visitor.leave()
+                try:
+                    if visitor.away() > self.away_seconds:
+                        self._here.remove(visitor)
+                        visitor.leave()
+                except Exception:  # one visitor's trouble is not the others'
+                    log.exception("a visitor was not looked after")

@@ -21,6 +21,14 @@ Media = str | Path | bytes | BinaryIO
 KINDS = ("wav", "mp3", "m4a", "ogg", "opus", "flac", "webm", "mp4", "mkv", "mov")
 
 
+class Empty(LabError):
+    """A file of no bytes."""
+
+
+class TooLarge(LabError):
+    """A file of more bytes than are allowed."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """The most that one recording may have."""
@@ -71,9 +79,9 @@ def _opened(media: Media, limits: Limits) -> Iterator[BinaryIO]:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         if not size:
-            raise LabError("The file is empty (0 bytes): copy it again, or choose another.")
+            raise Empty("The file is empty (0 bytes): copy it again, or choose another.")
         if size > limits.bytes:
-            raise LabError(
+            raise TooLarge(
                 f"The file has {size / 2**20:.0f} MiB, and the limit here is "
                 f"{limits.bytes / 2**20:.0f} MiB. Keep only its sound, or cut it."
             )

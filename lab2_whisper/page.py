@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import pandas as pd
 
@@ -17,6 +18,8 @@ from lab2_whisper.page_texts import ERRORS, TEXTS
 from lab2_whisper.schema import LabError
 from lab2_whisper.subtitles import Cue
 from labstore import StoreError
+
+LEAST_FREE = 2 * 2**30  # bytes of disk that uploads leave to others
 
 UPLOADS = [
     *("wav", "mp3", "m4a", "aac", "ogg", "oga", "opus", "flac", "webm", "mp4", "mkv", "mov"),
@@ -81,6 +84,22 @@ def settings(environment: Mapping[str, str] = os.environ) -> Settings:
     return Settings(**found)
 
 
+class NoSpace(LabError):
+    """The server's disk is nearly full."""
+
+
+def check_space(folder: Path) -> None:
+    """Raises NoSpace where no recording should be kept any more."""
+    if shutil.disk_usage(folder).free < LEAST_FREE:
+        raise NoSpace("This server has no space left for recordings. Try again in a few minutes.")
+
+
+def threads(environment: Mapping[str, str] = os.environ) -> int:
+    """How many the model may use: the first of OMP_NUM_THREADS ("4" or "4,2"), 0 for all cores."""
+    found = re.match(r"\s*(\d+)", environment.get("OMP_NUM_THREADS", ""))
+    return int(found[1]) if found else 0
+
+
 def sentence(error: Exception, language: str, limits: Settings) -> str:
     """What a visitor reads of an error, in the language of the page."""
     if not isinstance(error, (LabError, StoreError)):
@@ -142,6 +161,14 @@ def cues_of(rows: pd.DataFrame) -> list[Cue]:
         return subtitles.checked(cues)
     except LabError as error:
         raise BadCue(str(error)) from None
+
+
+def start_of(rows: pd.DataFrame, number: int) -> float | None:
+    """Where a row of the table begins, in seconds; None where there is no such row or time."""
+    try:
+        return seconds_of(rows["start"].iloc[number])
+    except (BadTime, IndexError):
+        return None
 
 
 def player_script(place: float | None) -> str:

@@ -36,6 +36,7 @@ TEXTS = {
         "alone, or cut it.",
         "waiting": "Place in the queue: {place}",
         "starting": "Starting ...",
+        "fetching": "Fetching the sound from YouTube ...",
         "progress": "{done} of {total}",
         "progress left": "{done} of {total}, about {left} left",
         "progress open": "{done} so far",
@@ -93,6 +94,7 @@ TEXTS = {
         "podziel nagranie.",
         "waiting": "Miejsce w kolejce: {place}",
         "starting": "Zaczynam ...",
+        "fetching": "Pobieram dźwięk z YouTube ...",
         "progress": "{done} z {total}",
         "progress left": "{done} z {total}, zostało około {left}",
         "progress open": "na razie {done}",
@@ -128,6 +130,14 @@ ERRORS = {
         "TooLong": "Nagranie jest dłuższe niż {minutes} min, a to jest tu limit. Podziel je na "
         "krótsze.",
         "Undecodable": "Tego pliku nie da się odczytać jako nagrania, albo nie ma w nim dźwięku.",
+        "Empty": "Plik jest pusty (0 bajtów). Skopiuj go jeszcze raz albo wybierz inny.",
+        "TooLarge": "Plik ma ponad {mb} MB, a to jest tu limit. Zapisz sam dźwięk albo podziel "
+        "nagranie.",
+        "UnknownLanguage": "Model nie zna tego języka. Wybierz inny język nagrania.",
+        "NoSpace": "Na tym serwerze brakuje miejsca na nagrania. Spróbuj ponownie za kilka minut.",
+        "Damaged": "Plik modelu jest uszkodzony albo go brakuje. Powiadom osobę, która prowadzi tę "
+        "stronę.",
+        "StoreError": "Składu modeli nie da się odczytać. Powiadom osobę, która prowadzi tę stronę.",
         "no link": "To nie jest adres filmu na YouTube. Wklej taki jak "
         "https://www.youtube.com/watch?v=… albo prześlij plik.",
         "playlist": "To adres listy, a na tekst zamienia się jeden film naraz. Otwórz film i wklej "
@@ -140,6 +150,7 @@ ERRORS = {
         "adres albo prześlij plik.",
         "too long": "Film jest dłuższy niż {minutes} min, a to jest tu limit. Prześlij jego część.",
         "too large": "Dźwięk tego filmu ma ponad {mb} MB, a to jest tu limit. Prześlij jego część.",
+        "too slow": "YouTube zbyt długo wydaje dźwięk tego filmu. Spróbuj później albo prześlij plik.",
         "no network": "Nie można stąd połączyć się z YouTube. Spróbuj później albo prześlij plik.",
         "refused": "YouTube odmawia temu serwerowi, jak wielu innym. Prześlij nagranie jako plik "
         "(ta strona na własnym komputerze zapewne zostanie wpuszczona).",

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ HOSTS = ("youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com")
 SHORT_HOSTS = ("youtu.be", "www.youtu.be")
 EMBED_HOSTS = ("youtube-nocookie.com", "www.youtube-nocookie.com")
 LONGEST_LINK = 1000  # characters
+LONGEST_DOWNLOAD = 600  # seconds: others wait meanwhile
 
 UPLOAD = "Upload the recording instead."
 SENTENCES = {  # reason -> what a person is told
@@ -49,6 +51,8 @@ SENTENCES = {  # reason -> what a person is told
     f"later. {UPLOAD}",
     "refused": "YouTube refuses this server, as it does many that are no one's home computer. "
     f"{UPLOAD} (A copy of this page on your own computer will probably be let in.)",
+    "too slow": "YouTube takes too long to hand over this video's sound. Try again later, or upload "
+    "the recording.",
     "stopped": "The download was stopped.",
     "other": f"YouTube did not give this video ({{detail}}). {UPLOAD}",
 }
@@ -159,12 +163,14 @@ def fetch_audio(
     Raises VideoError; once `stop` is set, that of the reason "stopped". In every case nothing is
     left behind.
     """
-    stop = stop or threading.Event()
+    stop, begun = stop or threading.Event(), time.monotonic()
 
     def watch(state: dict[str, Any]) -> None:
         done, total = state.get("downloaded_bytes") or 0, state.get("total_bytes")
         if stop.is_set():
             raise VideoError("stopped")
+        if time.monotonic() - begun > LONGEST_DOWNLOAD:
+            raise VideoError("too slow")
         if max(done, total or 0) > max_bytes:
             raise VideoError("too large", limit=max_bytes / 2**20)
         if on_progress:

@@ -292,6 +292,13 @@ def test_a_window_without_an_end_is_heard_in_halves(voice):
         assert before.end <= after.start + 0.01
 
 
+def test_a_smallest_window_without_an_end_gives_no_text(voice):
+    """What a model says in a loop was not said."""
+    heard = []
+    assert not list(transcribe(wav(voice), listening(heard, finished=lambda samples: False)))
+    assert min(heard) < 2
+
+
 def test_a_model_of_short_context_gets_short_windows(voice):
     heard = []
     model = listening(heard)

@@ -152,6 +152,27 @@ def test_a_removed_job_takes_its_file_along(visitor):
     assert media.exists()
     visitor.remove(job)
     assert not media.exists() and visitor.jobs == []
+    visitor.remove(job)  # a second click, before the page has changed
+
+
+def test_a_step_before_the_work_has_its_own_pace(visitor):
+    gate = threading.Semaphore(0)
+
+    def work(stop, progress):
+        progress(5, 10, "fetching")
+        gate.acquire()
+        progress(0, 10)
+        gate.acquire()
+        yield "x"
+
+    job = visitor.add("a", work)
+    until(lambda: job.step == "fetching" and job.seconds_done == 5)
+    began = job._started
+    gate.release()
+    until(lambda: job.step == "" and job.seconds_done == 0)
+    assert job._started > began
+    gate.release()
+    until(lambda: job.state == "done")
 
 
 def test_a_full_queue_and_a_greedy_visitor_are_told_so(queue):
@@ -194,6 +215,19 @@ def test_who_leaves_in_the_middle_leaves_nothing_behind(queue):
     next_ones.gate.release()
     stays.leave()
     assert not stays.folder.exists()
+
+
+def test_trouble_with_one_visitor_does_not_end_the_watch(queue):
+    asked = []
+
+    def is_here() -> bool:
+        asked.append(1)
+        if len(asked) == 1:
+            raise RuntimeError("no session")
+        return False
+
+    visitor = jobs.Visitors(queue, away_seconds=0).welcome(is_here)
+    until(lambda: visitor.left)
 
 
 def test_who_is_away_for_a_moment_has_not_left(queue):

@@ -41,9 +41,9 @@ def upload(kind: str, seconds: float) -> bytes:
     return encode(tone(seconds, rate), rate, 64_000, container=container, codec=codec)
 
 
-def film(seconds: float, sound_from: float | None, folder: Path) -> bytes:
-    """A small mp4, its index first; a second of sound, if any, begins so many seconds later."""
-    path, first = folder / "film.mp4", {"movflags": "faststart"}
+def film(seconds: float, sound_from: float | None, folder: Path, name: str = "film.mp4") -> bytes:
+    """A small film, an mp4 with its index first; a second of sound, if any, begins so many seconds later."""
+    path, first = folder / name, {"movflags": "faststart"}
     with av.open(str(path), "w", options=first) as output:
         pictures = output.add_stream("mpeg4", rate=10)
         pictures.width = pictures.height = 64
@@ -111,6 +111,21 @@ def test_sound_that_starts_later_than_the_picture_keeps_its_place(tmp_path):
     samples = decoded(film(6, 3, tmp_path))
     loud = np.flatnonzero(np.abs(samples) > 0.05)[0] / SAMPLE_RATE
     assert loud == pytest.approx(3, abs=0.15)
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv"])
+def test_sound_that_starts_minutes_later_keeps_its_place(name, tmp_path):
+    data = film(75, 70, tmp_path, name)
+    loud = np.flatnonzero(np.abs(decoded(data)) > 0.05)[0] / SAMPLE_RATE
+    assert loud == pytest.approx(70, abs=0.15)
+    with pytest.raises(TooLong):  # the silence counts too
+        decoded(data, Limits(seconds=69))
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv"])
+def test_sound_may_end_long_before_the_picture(name, tmp_path):
+    data = film(10, 0, tmp_path, name)
+    assert len(decoded(data)) / SAMPLE_RATE == pytest.approx(1, abs=0.15)
 
 
 TRUNCATED = upload("mp4", 4)  # its index is at the end

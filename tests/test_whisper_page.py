@@ -8,6 +8,10 @@ import json
 import re
 import shutil
 import string
+import threading
+import time
+from pathlib import Path
+from unittest.mock import create_autospec
 
 import av
 import numpy as np
@@ -18,9 +22,12 @@ from conftest import CHROMIUM_FLAGS, ROOT, free_port, serving
 from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import TimeoutError
+from streamlit.testing.v1 import AppTest
 from whisper_speech import wav
 
-from lab2_whisper import audio, inference, page, subtitles
+from lab2_whisper import audio, inference, jobs, page, subtitles, youtube
+from lab2_whisper.engines import Transcriber
+from lab2_whisper.media import Limits
 from lab2_whisper.page_texts import ERRORS, PAGE_LANGUAGES, SPOKEN, TEXTS
 from lab2_whisper.schema import (
     NANO_CORPUS,
@@ -28,9 +35,11 @@ from lab2_whisper.schema import (
     LabError,
     model_of,
 )
+from lab2_whisper.segments import Segment
 from lab2_whisper.subtitles import Cue
-from labstore import open_store
+from labstore import Damaged, StoreError, open_store
 
+SPEECHLESS = np.zeros(SAMPLE_RATE * 2, np.float32)
 APP = ROOT / "lab2_whisper/app/app.py"
 
 
@@ -326,20 +335,22 @@ def silent_video() -> bytes:
 def test_bad_files_end_in_one_sentence_each_and_the_page_lives_on(address, guest, speech):
     clip, options = wav(speech(0, 1)), {"container": "mp4", "codec": "aac"}
     m4a = audio.encode(speech(0, 1), SAMPLE_RATE, 64_000, **options)
-    bad = {
-        "text.mp3": b"This is a letter, not a song.\n" * 100,
-        "nothing.wav": b"",
-        "silent.mp4": silent_video(),
-        "list.mp3": b"ffconcat version 1.0\nfile /etc/passwd\n",
-        "playlist.mp3": b"#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:9/x.ts\n",
-        "cut.m4a": m4a[: len(m4a) // 2],
+    playlist = b"#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:9/x.ts\n"
+    bad = {  # name -> content and what the sentence says
+        "text.mp3": (b"This is a letter, not a song.\n" * 100, "not audio|no sound"),
+        "nothing.wav": (b"", "is empty"),
+        "silent.mp4": (silent_video(), "no sound"),
+        "list.mp3": (b"ffconcat version 1.0\nfile /etc/passwd\n", "not audio"),
+        "playlist.mp3": (playlist, "not audio"),
+        "cut.m4a": (m4a[: len(m4a) // 2], "not audio"),
     }
     tab = guest(address)
-    upload(tab, *bad.items())
-    for name in bad:
+    upload(tab, *((name, content) for name, (content, _) in bad.items()))
+    for name, (_, reason) in bad.items():
         alert = row(tab, name).get_by_role("alert")
         alert.wait_for()
-        assert re.search(r"\w{3}.*\.$", alert.inner_text()), name
+        assert re.search(rf"^[A-Z].*({reason}).*\.$", alert.inner_text()), name
+        assert "Something went wrong" not in alert.inner_text()
     upload(tab, ("silence.wav", wav(np.zeros(SAMPLE_RATE * 3, np.float32))))
     row(tab, "silence.wav").get_by_text("No speech was found").wait_for()
     row(tab, "text.mp3").get_by_role("button", name="Remove").click()
@@ -386,6 +397,177 @@ def test_a_damaged_model_is_a_sentence_too(serve, guest, store, tmp_path):
 # Without a browser
 
 
+@pytest.fixture
+def drawn(store, monkeypatch):
+    """drawn(): the page of one visitor as Streamlit draws it, and that visitor."""
+    monkeypatch.setenv("LABS_STORE", str(store))
+    visitor = jobs.Visitor(jobs.Queue(size=8), lambda: True)
+
+    def draw():
+        script = AppTest.from_file(str(APP), default_timeout=60)
+        script.session_state.visitor = visitor
+        return script.run(), visitor
+
+    yield draw
+    visitor.leave()
+
+
+def until(condition) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "never happened"
+        time.sleep(0.01)
+
+
+def ended(visitor, name: str, error: Exception | None = None):
+    """A job that has heard something."""
+
+    def work(stop, progress):
+        yield Segment(0.0, 2.0, "Dzień dobry.", (), 1.0)
+        if error:
+            raise error
+
+    job = visitor.add(name, work)
+    until(lambda: not job.active)
+    return job
+
+
+def alerts(script) -> str:
+    return " ".join(block.proto.body for block in script.get("html") if "alert" in block.proto.body)
+
+
+def test_two_recordings_of_one_name_can_both_be_chosen(drawn):
+    script, visitor = drawn()
+    first, second = ended(visitor, "a.wav"), ended(visitor, "a.wav")
+    choice = script.run().selectbox(key="shown")
+    assert choice.options == ["1. a.wav", "2. a.wav"]
+    for job in (second, first):
+        script.selectbox(key="shown").set_value(job.id).run()
+        assert script.session_state.shown == job.id
+    assert not script.exception
+
+
+def test_a_recording_that_ends_does_not_take_the_place_of_the_one_shown(drawn):
+    script, visitor = drawn()
+    script.file_uploader(key="files").set_value([("a.wav", wav(SPEECHLESS), "audio/wav")])
+    next(button for button in script.button if button.label == "Transcribe").click().run()
+    (later,) = visitor.jobs
+    first = ended(visitor, "b.wav")  # and so has the one before it, in silence
+    script.run()
+    later.items.append(first.items[0])
+    script.run()
+    assert script.session_state.shown == first.id
+
+
+def test_a_removed_recording_is_forgotten(drawn):
+    script, visitor = drawn()
+    jobs_ = [ended(visitor, name) for name in ("a.wav", "b.wav")]
+    script.run()
+    assert set(script.session_state.kept) == {jobs_[0].id}
+    script.button(key=f"remove-{jobs_[0].id}").click().run().run()
+    assert set(script.session_state.kept) == {jobs_[1].id}
+    assert not script.exception
+
+
+def test_an_unexpected_error_is_logged_once_however_often_it_is_drawn(drawn, caplog):
+    script, visitor = drawn()
+    ended(visitor, "a.wav", ZeroDivisionError("oops"))
+    for _ in range(3):
+        script.run()
+    assert "Something went wrong" in alerts(script)
+    assert caplog.text.count("oops") == 1
+
+
+def test_an_upload_that_cannot_be_kept_is_told_and_leaves_nothing(drawn, monkeypatch):
+    script, visitor = drawn()
+
+    def full(path, data):
+        path.open("wb").write(data[:10])
+        raise OSError(28, "No space left on device")
+
+    def send() -> str:
+        script.file_uploader(key="files").set_value([("a.wav", wav(SPEECHLESS), "audio/wav")])
+        next(button for button in script.button if button.label == "Transcribe").click().run()
+        assert not visitor.jobs and not list(visitor.folder.iterdir())
+        return alerts(script)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        assert "Something went wrong" in send()
+    usage = shutil.disk_usage(visitor.folder)._replace(free=2**30)
+    spec = create_autospec(shutil.disk_usage, return_value=usage)
+    monkeypatch.setattr(page.shutil, "disk_usage", spec)
+    assert "no space left for recordings" in send()
+
+
+def test_how_far_a_download_from_youtube_is(drawn, monkeypatch):
+    """Autospecs of the two functions that ask YouTube."""
+    gate, video = threading.Event(), youtube.Video("dQw4w9WgXcQ", "Wywiad", 60.0)
+
+    @contextlib.contextmanager
+    def fetch(video, max_seconds, max_bytes, on_progress=None, stop=None):
+        on_progress(25, 100)
+        gate.wait(60)
+        raise youtube.VideoError("too slow")
+        yield
+
+    for name, more in {
+        "look_up": {"return_value": video},
+        "fetch_audio": {"side_effect": fetch},
+    }.items():
+        monkeypatch.setattr(youtube, name, create_autospec(getattr(youtube, name), **more))
+    script, visitor = drawn()
+    script.text_input(key="link").set_value(video.id)
+    script.checkbox(key="right").set_value(True)
+    [button for button in script.button if button.label == "Transcribe"][2].click().run()
+    (job,) = visitor.jobs
+    until(lambda: job.step)
+    (bar,) = script.run().get("progress")
+    assert (bar.proto.value, bar.proto.text) == (25, TEXTS["en"]["fetching"])
+    gate.set()
+    until(lambda: not job.active)
+    assert "YouTube takes too long" in alerts(script.run())
+
+
+def test_the_player_goes_to_the_line_that_was_clicked():
+    rows = page.table([Cue(7.1, 7.4, "Raz."), Cue(7.6, 7.9, "Dwa.")])
+    assert [page.start_of(rows, number) for number in (0, 1, 2)] == [7.1, 7.6, None]
+    rows.loc[1, "start"] = "jutro"
+    assert page.start_of(rows, 1) is None
+    assert page.start_of(rows.reindex(range(3)), 2) is None  # just added, still empty
+
+
+def test_the_number_of_threads_is_the_first_of_openmp_s():
+    for text, count in {"4": 4, "4,2": 4, "": 0, "many": 0}.items():
+        assert page.threads({"OMP_NUM_THREADS": text}) == count
+    assert page.threads({}) == 0
+
+
+def test_errors_as_they_are_raised_have_polish_words(tmp_path):
+    def raised(call) -> Exception:
+        with pytest.raises((LabError, StoreError)) as caught:
+            call()
+        return caught.value
+
+    model = Transcriber("a stand-in", "none", ("pl",), False, False, lambda samples, language: None)
+    sound = wav(SPEECHLESS)
+    cut = mp3(np.tile(SPEECHLESS, 4))
+    errors = [
+        raised(lambda: list(inference.transcribe(b"", model))),
+        raised(lambda: list(inference.transcribe(sound, model, limits=Limits(bytes=9)))),
+        raised(lambda: list(inference.transcribe(sound, model, limits=Limits(seconds=0.1)))),
+        raised(lambda: list(inference.transcribe(b"A letter.", model))),
+        raised(lambda: list(inference.transcribe(cut[: len(cut) // 2], model))),
+        raised(lambda: list(inference.transcribe(sound, model, "xx"))),
+        raised(lambda: inference.load_from_store(open_store(tmp_path), "nano_pl")),
+        Damaged("model.bin has changed."),
+    ]
+    for error in errors:
+        assert page.sentence(error, "en", page.Settings()) == str(error)
+        polish = page.sentence(error, "pl", page.Settings())
+        assert polish != str(error) and re.search("[ąćęłńóśźż]", polish), error
+
+
 def fields(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
@@ -400,8 +582,6 @@ def test_both_languages_say_the_same_things():
 
 
 def test_every_error_of_the_lab_that_a_visitor_meets_has_polish_words():
-    from lab2_whisper import jobs, youtube
-
     kinds = [audio.Undecodable, audio.CutShort, audio.TooLong, jobs.QueueFull, jobs.TooMany]
     kinds += [page.BadTime, page.BadCue]
     errors = [kind("In English.") for kind in kinds]

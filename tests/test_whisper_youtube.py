@@ -383,6 +383,18 @@ def test_a_stop_ends_the_download_at_its_next_block(answer):
     assert answers.read < 2**20
 
 
+def test_a_download_that_takes_too_long_is_given_up_on_the_way(answer, monkeypatch):
+    answers = answer(sound=bytes(40 * 2**20))
+
+    def late(*_):
+        monkeypatch.setattr(youtube, "LONGEST_DOWNLOAD", -1)
+
+    with pytest.raises(VideoError) as caught, fetch_audio(VIDEO, 60, 2**30, late):
+        pytest.fail("there is sound")
+    assert caught.value.reason == "too slow"
+    assert answers.read < 2**20
+
+
 def test_a_visitor_who_leaves_in_the_middle_leaves_no_file(answer):
     answer()
     with pytest.raises(GeneratorExit), fetch_audio(VIDEO, **LIMITS) as path:

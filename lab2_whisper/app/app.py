@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 @st.cache_resource(max_entries=1, show_spinner=False)
 def load(address: str, corpus: str, model: str) -> inference.Transcriber:
     """One model in memory for all visitors, until the page is started again."""
-    threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
+    threads = page.threads()
     if model:
         return inference.load(model, threads=threads)
     return inference.load_from_store(open_store(address), corpus, threads=threads)
@@ -144,12 +144,16 @@ class Desk:
             return
         path = self.visitor.folder / uuid.uuid4().hex  # a name of ours: theirs may be anything
         try:
-            self.visitor.check_room()
+            self.check_room()
             path.write_bytes(file.getbuffer())
             self.add(name, lambda stop, progress: self.hear(path, stop, progress), path)
-        except LabError as error:
+        except Exception as error:  # a full disk, for one: half a file would stay
             path.unlink(missing_ok=True)
             tell(error)
+
+    def check_room(self) -> None:
+        self.visitor.check_room()
+        page.check_space(self.visitor.folder)
 
     def hear(self, path: Path, stop: threading.Event, progress: Progress):
         with open(path, "rb") as media:
@@ -172,7 +176,7 @@ class Desk:
             tell(self.t["need right"])
             return
         try:
-            self.visitor.check_room()
+            self.check_room()
             with st.spinner(self.t["looking"]):
                 video = youtube.look_up(youtube.video_id(pasted))
             self.check_length(video)
@@ -186,12 +190,16 @@ class Desk:
             raise youtube.VideoError("too long", minutes=video.seconds / 60, limit=most)
 
     def fetch(self, video: youtube.Video, stop: threading.Event, progress: Progress):
+        def came(done: int, total: int | None) -> None:
+            part = done / total if total else 0
+            progress(part * video.seconds, video.seconds, "fetching")
+
         most = self.media
-        with youtube.fetch_audio(video, most.seconds, most.bytes, stop=stop) as path:
+        with youtube.fetch_audio(video, most.seconds, most.bytes, came, stop) as path:
             yield from self.hear(path, stop, progress)
 
     def add(self, name: str, work: Work, media: Path | None = None) -> None:
-        st.session_state.awaited = self.visitor.add(name, work, media).id
+        self.visitor.add(name, work, media)
 
 
 def show_jobs(t, here: Visitor) -> None:
@@ -230,7 +238,8 @@ def show_state(t, here: Visitor, job: Job) -> None:
     elif job.state == "running":
         st.progress(*progress(t, job))
     elif job.state == "failed":
-        tell(job.error)
+        # as a sentence: the queue has logged the error already, and this is drawn again and again
+        tell(page.sentence(job.error, st.session_state.ui, page.settings()))
     if job.items and job.state in ("stopped", "failed"):
         st.caption(t[f"{job.state} early"])
     elif job.state in ("stopped", "done"):
@@ -240,6 +249,8 @@ def show_state(t, here: Visitor, job: Job) -> None:
 def progress(t, job: Job) -> tuple[float, str]:
     """How much of a job is done, from 0 to 1, and in words."""
     done, total, left = job.seconds_done, job.seconds_total, job.seconds_left()
+    if job.step:
+        return min(1.0, done / total) if total else 0.0, t[job.step]
     if not done:
         return 0.0, t["starting"]
     if not total:
@@ -252,14 +263,15 @@ def progress(t, job: Job) -> tuple[float, str]:
 def show_result(t, here: Visitor) -> None:
     """One recording that has ended: player, table of cues, downloads."""
     ended = {job.id: job for job in here.jobs if not job.active and job.items}
+    for id in set(st.session_state.setdefault("kept", {})) - {job.id for job in here.jobs}:
+        del st.session_state.kept[id]  # of a recording that was removed
     if not ended:
         return
-    if st.session_state.get("awaited") in ended:
-        st.session_state.shown = st.session_state.pop("awaited")
     if st.session_state.get("shown") not in ended:
         st.session_state.shown = next(iter(ended))
-    if len(ended) > 1:
-        st.selectbox(t["shown"], list(ended), format_func=lambda id: ended[id].name, key="shown")
+    if len(ended) > 1:  # names may be alike
+        labels = {job.id: f"{number}. {job.name}" for number, job in enumerate(here.jobs, 1)}
+        st.selectbox(t["shown"], list(ended), format_func=labels.get, key="shown")
     Result(t, ended[st.session_state.shown]).show()
 
 
@@ -268,7 +280,7 @@ class Result:
 
     def __init__(self, t, job: Job) -> None:
         self.t, self.job = t, job
-        self.kept = st.session_state.setdefault("kept", {}).setdefault(job.id, {})
+        self.kept = st.session_state.kept.setdefault(job.id, {})
 
     def show(self) -> None:
         place, side = st.columns([1, 2])
@@ -318,10 +330,8 @@ class Result:
         return self.kept["rows"]
 
     def seek(self, key: str) -> None:
-        """Where the player goes: to the line whose second the button tells, as it starts now."""
-        second = page.seconds_of(st.session_state[key].label.removeprefix("▶"))
-        starts = (cue.start for cue in self.kept["cues"])
-        self.kept["at"] = next((start for start in starts if start >= second), second)
+        """Where the player goes: to where the clicked line starts now."""
+        self.kept["at"] = page.start_of(self.kept["rows"], st.session_state[key].row)
 
     def play(self) -> None:
         """The player. An audio player could show no subtitles, a video player takes sound too."""
@@ -365,7 +375,9 @@ def main() -> None:
                 os.environ.get("WHISPER_MODEL", ""),
             )
     except (StoreError, LabError) as error:
-        tell(t["none made" if isinstance(error, NotFound) else "no model"].format(error=error))
+        log.error("no model: %s", error)  # its own words, whatever the page's language
+        text = t["none made" if isinstance(error, NotFound) else "no model"]
+        tell(text.format(error=page.sentence(error, st.session_state.ui, page.Settings())))
         return
     Desk(t, limits, transcriber).show()
     show_jobs(t, visitor(limits))
