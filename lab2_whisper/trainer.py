@@ -38,11 +38,12 @@ class ByLength(Sampler[int]):
     """Clips in a new order each epoch, those of like length together, so that windows are short.
 
     Batches of `batch` clips in a row are of like length; which comes first is drawn at random. All
-    are whole, so that every device has as many clips: an epoch leaves a few out, others each time.
+    steps of `step` clips are whole, so that every device has as many, and a restart finds its place:
+    an epoch leaves a few clips out, others each time.
     """
 
-    def __init__(self, clips: TrainingClips, batch: int, seed: int):
-        self.clips, self.batch, self.seed, self.epoch = clips, batch, seed, 0
+    def __init__(self, clips: TrainingClips, batch: int, step: int, seed: int):
+        self.clips, self.batch, self.step, self.seed, self.epoch = clips, batch, step, seed, 0
         self.seconds = clips.seconds
 
     def set_epoch(self, epoch: int) -> None:
@@ -50,7 +51,7 @@ class ByLength(Sampler[int]):
         self.clips.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return len(self.seconds) // self.batch * self.batch or len(self.seconds)
+        return len(self.seconds) // self.step * self.step or len(self.seconds)
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng((self.seed, self.epoch))
@@ -73,7 +74,8 @@ class WhisperTrainer(Seq2SeqTrainer):
 
     def _get_train_sampler(self, train_dataset=None) -> Sampler:
         together = self._train_batch_size * self.args.world_size
-        self.sampler = ByLength(self.train_dataset, together, self.run.seed)
+        step = together * self.args.gradient_accumulation_steps
+        self.sampler = ByLength(self.train_dataset, together, step, self.run.seed)
         return self.sampler
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
