@@ -59,7 +59,7 @@ def demo(store: Store, folder: Path, quick: bool) -> dict[str, Any]:
 def killed(store: Store, folder: Path, kills: int) -> dict[str, Any]:
     """Kill one training again and again; are its last weights those of an undisturbed one?
 
-    Both on one thread: with several, sums of float32 differ in the last digit from run to run.
+    Both on one thread: with two they were found to differ in the last digits.
     """
     rng, done = random.Random(0), 0
     command = [sys.executable, __file__, "--resume", str(store.root), str(folder)]
