@@ -6,8 +6,6 @@ writes the monitor as one static page.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,8 +24,8 @@ from lab1_wine.schema import (
     SYNTHETIC,
     WINES,
 )
-from labstore import ModelVersion, Store, StoreError, open_store, snapshot
-from labstore.ledger import back_fill, done_dates
+from labstore import ModelVersion, Store, snapshot
+from labstore.ledger import back_fill, command, done_dates
 
 
 def run_daily(store: Store, today: date) -> list[date]:
@@ -89,24 +87,12 @@ def snapshot_content(store: Store, record: ModelVersion) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--page", type=Path, metavar="FOLDER", help="write the monitor there too")
-    folder = parser.parse_args().page
-    try:
-        store = open_store()
-        done = run_daily(store, datetime.now(UTC).date())
-        print("done:", ", ".join(map(str, done)) or "nothing, every date was done before")
-        if folder:
-            from lab1_wine import (
-                monitor_page,
-            )  # with its pictures, which the run itself does not need
+def write_page(store: Store, folder: Path) -> Path:
+    """The monitor as one static page in a folder."""
+    from lab1_wine import monitor_page  # with its pictures, which the run itself does not need
 
-            page = monitor_page.write_static(snapshot.read(store, SNAPSHOT), folder)
-            print(f"page: {page / 'index.html'}")
-    except StoreError as error:
-        sys.exit(str(error))
+    return monitor_page.write_static(snapshot.read(store, SNAPSHOT), folder)
 
 
 if __name__ == "__main__":
-    main()
+    command(run_daily, write_page)

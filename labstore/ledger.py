@@ -6,14 +6,18 @@ wherever it fails, each date ends up done once.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import sys
 import time as clock
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
 
+from labstore import open_store
 from labstore.contract import UTC_TIME, FeatureGroup, Store, StoreError
 
 
@@ -66,6 +70,23 @@ def back_fill(
         seconds = clock.perf_counter() - started
         _enter(store, ledger, [day], "done", model_version, rows=rows, seconds=seconds)
     return missing
+
+
+def command(
+    run_daily: Callable[[Store, date], list[date]], write_page: Callable[[Store, Path], Path]
+) -> None:
+    """The command line of a daily job: today (UTC) on the default store, and its page if asked."""
+    parser = argparse.ArgumentParser(description="Do today and every day that was missed.")
+    parser.add_argument("--page", type=Path, metavar="FOLDER", help="write the monitor there too")
+    folder = parser.parse_args().page
+    try:
+        store = open_store()
+        done = run_daily(store, datetime.now(UTC).date())
+        print("done:", ", ".join(map(str, done)) or "nothing, every date was done before")
+        if folder:
+            print(f"page: {write_page(store, folder) / 'index.html'}")
+    except StoreError as error:
+        sys.exit(str(error))
 
 
 def missing_dates(store: Store, ledger: FeatureGroup, today: date) -> list[date]:

@@ -19,7 +19,7 @@ from lab1_iris import monitor_page as iris_page
 from lab1_wine import inference as wine_inference
 from lab1_wine import monitor_page as wine_page
 from lab2_whisper.schema import model_of
-from labstore import StoreError, open_store, snapshot, static_page
+from labstore import StoreError, ledger, open_store, snapshot, static_page
 from labstore.freshness import freshness, freshness_html
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -27,6 +27,11 @@ import space
 
 PAGES = ["iris", "iris-monitor", "wine", "wine-monitor"]
 STATIC = ["iris-monitor-static", "wine-monitor-static"]
+ONE_DAY = {
+    "through": "2026-02-09",
+    "dates": ["2026-02-09"],
+    "last_run": "2026-02-09T06:00:00+00:00",
+}
 
 
 @pytest.fixture
@@ -257,12 +262,7 @@ def test_a_static_pages_light_follows_the_visitors_clock(visit, tmp_path):
 
 
 def test_a_page_that_stays_open_does_not_stay_green(visit, tmp_path):
-    content = {
-        "through": "2026-02-09",
-        "dates": ["2026-02-09"],
-        "last_run": "2026-02-09T06:00:00+00:00",
-    }
-    static_page.write(tmp_path, "Test", "Test.", static_page.light(content))
+    static_page.write(tmp_path, "Test", "Test.", static_page.light(ONE_DAY))
     page = visit("about:blank")
     page.clock.install(time=datetime(2026, 2, 9, 8, tzinfo=UTC))
     page.goto((tmp_path / "index.html").as_uri())
@@ -272,12 +272,7 @@ def test_a_page_that_stays_open_does_not_stay_green(visit, tmp_path):
 
 
 def test_without_javascript_the_page_claims_nothing(browser, tmp_path):
-    content = {
-        "through": "2026-02-09",
-        "dates": ["2026-02-09"],
-        "last_run": "2026-02-09T06:00:00+00:00",
-    }
-    static_page.write(tmp_path, "Test", "Test.", static_page.light(content))
+    static_page.write(tmp_path, "Test", "Test.", static_page.light(ONE_DAY))
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto((tmp_path / "index.html").as_uri())
@@ -304,9 +299,9 @@ def test_the_daily_run_writes_the_page(iris_history, monkeypatch, tmp_path, caps
     monkeypatch.setattr(sys, "argv", ["daily", "--page", str(tmp_path / "page")])
     # The session's store is shared: a day on which nothing is left to do.
     monkeypatch.setattr(
-        iris_daily, "datetime", mock.Mock(now=lambda zone: datetime(2026, 2, 9, tzinfo=zone))
+        ledger, "datetime", mock.Mock(now=lambda zone: datetime(2026, 2, 9, tzinfo=zone))
     )
-    iris_daily.main()
+    ledger.command(iris_daily.run_daily, iris_daily.write_page)
     assert "every date was done before" in capsys.readouterr().out
     assert static_page.SCRIPT in (tmp_path / "page/index.html").read_text()
     assert space.header(tmp_path / "page")["sdk"] == "static"
