@@ -12,6 +12,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from lab2_whisper.stored import open_corpus
+from labstore import open_store
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*/*.ipynb"))
 sys.path.insert(0, str(ROOT / "tools"))
@@ -124,8 +127,17 @@ def test_the_demo_runs_a_labs_notebooks_in_order(lab, tmp_path):
         assert results[lab]["accuracy"] >= 0.96 and results[lab]["data"] == "real"
     elif lab == "whisper":
         assert results[lab]["wer"] <= results[lab]["wer_before"] and results[lab]["data"] == "nano"
+        home = tmp_path / "demo/lab2_whisper"
+        assert pictures(home / "1_feature_pipeline.ipynb") == 3
+        assert len(open_corpus(open_store(home / "store"), "nano_pl", "train")) == 300
     else:
         assert results[lab]["data"] == "offline sample"
+
+
+def pictures(executed: Path) -> int:
+    cells = nbformat.read(executed, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return sum("image/png" in output.get("data", {}) for output in outputs)
 
 
 def test_the_demo_names_the_labs_there_are():

@@ -1,14 +1,11 @@
-"""The notebook and the Modal functions: the same code as on one machine."""
+"""The Modal functions and the GPU benchmark: the same code as on one machine."""
 
 import json
-import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-import nbformat
-import papermill
 import pytest
 from whisper_models import tiny_whisper
 
@@ -20,31 +17,6 @@ from lab2_whisper.training import Run
 from labstore import open_store
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOK = ROOT / "notebooks" / "lab2_whisper" / "1_feature_pipeline.ipynb"
-
-
-def test_the_notebook_keeps_the_rules():
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbformat.validate(notebook)
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert len(cells) <= 15
-    assert not any(re.search(r"^\s*def ", cell.source, re.MULTILINE) for cell in cells)
-    assert not any(cell.outputs or cell.execution_count for cell in cells)
-    assert [c.id for c in cells if "parameters" in c.metadata.get("tags", [])] == ["parameters"]
-    assert notebook.metadata.kernelspec.name == "python3"
-    assert notebook.metadata.kernelspec.language == "python"
-
-
-def test_the_notebook_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    done = tmp_path / "done.ipynb"
-    parameters = {"STORE": str(tmp_path / "store")}
-    assert set(parameters) <= set(papermill.inspect_notebook(str(NOTEBOOK)))
-    papermill.execute_notebook(str(NOTEBOOK), str(done), parameters, progress_bar=False)
-    outputs = [o for c in nbformat.read(done, 4).cells for o in c.get("outputs", [])]
-    pictures = [o for o in outputs if "image/png" in o.get("data", {})]
-    assert len(pictures) == 3
-    assert len(open_corpus(open_store(tmp_path / "store"), "nano_pl", "train")) == 300
 
 
 @pytest.mark.filterwarnings("ignore")
