@@ -16,9 +16,7 @@ from lab2_whisper.schema import HOP, N_FFT, N_MELS, SAMPLE_RATE, WINDOW_SECONDS,
 FORMATS = "wav,w64,aiff,mp3,aac,mov,mp4,m4a,3gp,ogg,flac,matroska,webm,amr,asf,caf"
 BLOCK_SECONDS = 1
 MAX_ODD_FRAMES = 5  # frames with a corrupt header that a recording may have
-RATES = range(
-    4_000, 400_001
-)  # samples a second; others would ask for much memory, and are no sound
+RATES = range(4_000, 400_001)  # samples a second; others ask for much memory, and are no sound
 SHORTEST_GAP = 0.1  # seconds between frames from which on they are silence
 LONGEST_GAP = 60.0  # and beyond which a time stamp is wrong, in a file that tells no length
 
@@ -168,9 +166,13 @@ def _frames(container, stream) -> Iterator[av.AudioFrame]:
 
 def _decoded(packet) -> list[av.AudioFrame]:
     try:
-        return packet.decode()
+        frames = packet.decode()
     except av.error.InvalidDataError:
         return []  # one damaged packet: the others may be whole
+    for frame in frames:
+        if frame.sample_rate not in RATES:
+            raise ValueError(f"{frame.sample_rate} samples a second")
+    return frames
 
 
 def _resampled(
@@ -209,8 +211,6 @@ def _alike(frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
     form, odd = None, 0
     for frame in frames:
         form = form or _form(frame)
-        if frame.sample_rate not in RATES:
-            raise ValueError(f"{frame.sample_rate} samples a second")
         if _form(frame) == form:
             yield frame
             continue
