@@ -10,7 +10,9 @@ from lab2_whisper.schema import LANGUAGE, NANO_MODEL
 
 @dataclass(frozen=True)
 class Run:
-    """A training, whole: the same Run on the same store gives the same weights on a CPU.
+    """A training, whole: on a CPU, the same Run on the same store gives the same weights.
+
+    To the last bit, with as many threads: with more or fewer, sums are added up in other parts.
 
     `corpora` are (name, weight); the first one's validation and test splits are heard.
     `full_windows` is the share of steps in 30 s windows: without any, Whisper forgets them.

@@ -15,6 +15,8 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -142,8 +144,21 @@ def _go_on(trainer: WhisperTrainer, found: Path | None) -> float:
             return 0.0
     trainer.args.eval_on_start = found is None  # the baseline comes first
     started, first = time.monotonic(), checkpoints.step(found) if found else 0
-    trainer.train(resume_from_checkpoint=str(found) if found else None)
+    with _exact(trainer.args.device):
+        trainer.train(resume_from_checkpoint=str(found) if found else None)
     return (time.monotonic() - started) / max(1, trainer.state.global_step - first)
+
+
+@contextmanager
+def _exact(device: torch.device) -> Iterator[None]:
+    """The same sums on a CPU each time: the gradients of positions are else added in any order."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _finished(state, run: Run) -> bool:

@@ -158,7 +158,7 @@ def test_killed_at_random_moments_the_weights_are_the_same(made, store, run, who
         f"train(open_store({str(store.root)!r}), run, folder={str(tmp_path / 'work')!r})\n"
     )
     rng, kills = random.Random(0), 0
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # as `whole` had
     for _ in range(20):
         process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE,
                                    stderr=subprocess.DEVNULL, env=environment)  # fmt: skip
