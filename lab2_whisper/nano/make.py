@@ -137,6 +137,11 @@ def speak(text: str, voice: str, pitch: int = 50, speed: int = 160) -> np.ndarra
     return decode(io.BytesIO(spoken.stdout))
 
 
+def mp3(samples: np.ndarray) -> bytes:
+    """16 kHz mono float32, shape (samples,), as MP3 of few bits: what nano has to get used to."""
+    return encode(samples, SAMPLE_RATE, MP3_BITRATE, container="mp3", codec="libmp3lame")
+
+
 def make_corpus(folder: Path) -> None:
     """Write the release to `folder`, which is emptied first."""
     home = folder / "pl"
@@ -159,9 +164,7 @@ def _clips(rng: random.Random, split: str, texts: list[str], folder: Path) -> It
         voice, pitch = list(VOICES[split].items())[i % len(VOICES[split])]
         samples = speak(text, voice, pitch, speed=rng.randrange(140, 200))
         name = f"common_voice_pl_{first + i:05}.mp3"
-        (folder / name).write_bytes(
-            encode(samples, SAMPLE_RATE, MP3_BITRATE, container="mp3", codec="libmp3lame")
-        )
+        (folder / name).write_bytes(mp3(samples))
         fields = {
             "client_id": hashlib.sha512(voice.encode()).hexdigest(),
             "path": name,
