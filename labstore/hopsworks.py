@@ -164,7 +164,12 @@ class HopsworksStore:
         """The group in Hopsworks, None where there is none; its columns are those declared."""
         check_name(group.name)
         with _asking(f"look up {group.label}"):
-            stored = self._features.get_feature_group(group.name, version=group.version)
+            try:
+                stored = self._features.get_feature_group(group.name, version=group.version)
+            except Exception as error:
+                if "exists in shared store" not in str(error):
+                    raise
+                return None  # another project's group of that name, which is none of ours
         if stored is None:
             return None
         found = {feature.name: feature.type for feature in stored.features}

@@ -8,7 +8,8 @@ written after its source, release 5.2.1:
 - "no version" means version 1;
 - a group is registered by its first insert even where writing its DELTA table then fails, as it
   does outside of a cluster without load balancers (`outside`);
-- a group that was registered but never written to cannot be read;
+- a group that was registered but never written to cannot be read, and one that is only in a store
+  shared with the project (`shared`) raises where others are None;
 - HUDI rows are readable once a job has run; while another run goes on (`busy`), `insert` returns
   without one, and a failing job (`failing`) raises;
 - `exists` is False for whatever fails (`down`); folders are made one by one, listed 1000 at a
@@ -115,6 +116,7 @@ class Cluster:
         self.models: dict[tuple[str, int], dict] = {}
         self.files: dict[str, bytes] = {}
         self.folders = {"Resources", "Models"}
+        self.shared: set[str] = set()  # names of groups in a store shared with the project
         self.outside = self.failing = self.down = False
         self.busy = 0  # how often a job is asked to run before another's run is over
         self.jobs_run = 0
@@ -157,6 +159,10 @@ class Cluster:
     def _get_group(self, name, version=None):
         self._answer()
         group = self.groups.get((name, version or FeatureStore.DEFAULT_VERSION))
+        if not group and name in self.shared:
+            raise FeatureStoreException(
+                f"`{name}` is not in `labs`, but exists in shared store `x`."
+            )
         return group and self._handle(group)
 
     def _get_groups(self, name=None):
@@ -164,9 +170,10 @@ class Cluster:
         return [self._handle(g) for g in self.groups.values() if name in (None, g.name)]
 
     def _get_or_create_group(self, name, version, primary_key, event_time, **more):
-        found = self._get_group(name, version)
+        self._answer()
+        found = self.groups.get((name, version))
         if found:
-            return found  # whatever else was asked for
+            return self._handle(found)  # whatever else was asked for
         fix = hsfs.util._autofix_feature_name
         group = Group(
             name=name,

@@ -239,6 +239,13 @@ def test_a_group_with_another_key_needs_a_new_version(store):
         store.read(other)
 
 
+def test_a_group_of_a_store_shared_with_the_project_is_none_of_ours(store, cluster):
+    cluster.shared = {"flowers"}
+    assert store.read(FLOWERS).empty
+    store.insert(FLOWERS, frame(flower("a")))
+    assert ids(store.read(FLOWERS)) == ["a"]
+
+
 def test_no_statistics_and_no_online_store_are_asked_for(store, cluster):
     """Either costs a job or a table for each insert, and nothing here reads them."""
     created = store._features.get_or_create_feature_group
