@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from datetime import date
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from croniter import croniter
 
 from lab1_iris import daily as iris_daily
 from lab1_iris import inference as iris_inference
+from lab1_wine import daily as wine_daily
+from lab1_wine import inference as wine_inference
 from labstore.files import FileStore
 from labstore.ledger import missing_dates
 
@@ -40,6 +41,7 @@ BREAKS = {
     "cron": ('CRON = "0 6 * * *"', 'CRON = "0 25 * * *"', "'0 25 .*no cron expression"),
     "six fields": ('CRON = "0 6 * * *"', 'CRON = "0 0 6 * * *"', "no cron expression"),
     "period": ('modal.Cron(CRON, timezone="UTC")', "modal.Period(days=1)", "use modal.Cron"),
+    "time zone": ('timezone="UTC"', 'timezone="Mars"', "time zone 'Mars', which there is not"),
     "local code": (
         '("labstore", "lab1_iris")',
         '("lab1_iris")',
@@ -114,7 +116,7 @@ def test_the_workflow_is_daily_alone_and_may_write(workflow):
 def test_the_workflow_calls_what_there_is(workflow):
     text, makefile = WORKFLOW.read_text(), (ROOT / "Makefile").read_text()
     for target in re.findall(r"\bmake ([\w.*/ -]+?)(?= \w+=|\n|$)", text):
-        for name in target.split():
+        for name in [word for word in target.split() if not word.startswith("--")]:
             rule = re.sub(r"^(push-space|\.venv)(-|/)[\w-]+", r"\1\2%", name)
             assert re.search(rf"^{re.escape(rule)}", makefile, re.M), name
     for name in re.findall(r"(?:vars|secrets)\.([A-Z_]+)", text):
@@ -175,34 +177,56 @@ def test_the_workflow_keeps_the_store_between_runs_even_when_two_overlap(workflo
     shell(workflow, "keep the store", last)  # nothing new is no failure
 
 
-def test_daily_runs_that_overlap_leave_one_row_a_day(trained_iris, tmp_path):
-    folder = shutil.copytree(trained_iris, tmp_path / "store")
-    iris_daily.run_daily(FileStore(folder), date(2026, 1, 1))
-    last, errors = date(2026, 1, 6), []
+@pytest.mark.parametrize(
+    ("there", "trained"),
+    [
+        ([], ["lab1_iris", "lab1_wine"]),
+        (["iris_species", "wine_quality"], ["lab1_wine"]),
+        (["iris_species", "wine_quality", "wine_generator"], []),
+    ],
+)
+def test_the_workflow_trains_what_has_no_whole_model(workflow, there, trained, tmp_path):
+    """A first training that broke off, between wine's two models or in the middle of one."""
+    for name in ("iris_species", "wine_quality", "wine_generator"):
+        (tmp_path / f"store/models/{name}/1").mkdir(parents=True)
+    for name in there:
+        (tmp_path / f"store/models/{name}/1/manifest.json").touch()
+    papermill = tmp_path / ".venv/bin/papermill"
+    papermill.parent.mkdir(parents=True)
+    papermill.write_text('#!/bin/sh\necho "$1" >> called\n')
+    papermill.chmod(0o755)
+    shell(workflow, "train, the first time", tmp_path)
+    called = (tmp_path / "called").read_text() if trained else ""
+    assert re.findall(r"notebooks/(\w+)/2_", called) == trained
 
-    def run() -> None:
-        try:
-            iris_daily.run_daily(FileStore(folder), last)
-        except Exception as error:
-            errors.append(error)
 
-    threads = [threading.Thread(target=run) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
+@pytest.mark.parametrize("lab", ["iris", "wine"])
+def test_daily_runs_that_overlap_leave_one_row_a_day(lab, request, tmp_path):
+    daily, inference = {
+        "iris": (iris_daily, iris_inference),
+        "wine": (wine_daily, wine_inference),
+    }[lab]
+    folder = shutil.copytree(request.getfixturevalue(f"trained_{lab}"), tmp_path / "store")
+    daily.run_daily(FileStore(folder), date(2026, 1, 1))
+    run = (
+        f"from datetime import date; from lab1_{lab} import daily; from labstore import open_store\n"
+        f"daily.run_daily(open_store({str(folder)!r}), date(2026, 1, 6))"
+    )
+    command, quiet = [sys.executable, "-c", run], {"stderr": subprocess.PIPE, "text": True}
+    runs = [subprocess.Popen(command, cwd=ROOT, **quiet) for _ in range(3)]
+    said = [process.communicate()[1] for process in runs]
+    assert not any(process.returncode for process in runs), said
     store = FileStore(folder)
-    history = iris_inference.history(store)
+    history = inference.history(store)
     assert len(history) == 6 and history["prediction_id"].is_unique
-    assert not missing_dates(store, iris_daily.LEDGER, last)
+    assert not missing_dates(store, daily.LEDGER, date(2026, 1, 6))
 
 
 def test_the_crontab_line_of_the_docs_is_one():
     text = (ROOT / "docs/deploy.md").read_text()
     [(cron, command)] = re.findall(r"^((?:[\d*/,-]+ ){5})(cd .*)$", text, re.M)
     assert croniter.is_valid(cron.strip())
-    for target in re.search(r"make ([\w -]+) STORE=", command)[1].split():
+    for target in re.search(r"make -k ([\w -]+) STORE=", command)[1].split():
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
 
 
@@ -247,8 +271,21 @@ def test_doctor_names_what_is_missing_and_where(trained_iris, monkeypatch, capsy
     assert "HF_TOKEN" not in parts["spaces"] and "Space wine shows" in parts["spaces"]
     assert "Space iris shows" not in parts["spaces"]
     assert "wine_quality in" in parts["crontab"] and "iris_species" not in parts["crontab"]
+    assert "wine_generator in" in parts["crontab"]
     assert "SNAPSHOT_REPO" in parts["modal"]
     assert "MDC_API_KEY" in parts["data collective"]
+
+
+def test_doctor_lists_what_another_store_or_model_lacks(monkeypatch, tmp_path, capsys):
+    for name in doctor.SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LABS_STORE", "hopsworks:labs")
+    monkeypatch.setenv("WHISPER_MODEL", str(tmp_path))
+    monkeypatch.setattr(doctor, "_modal", lambda: [])
+    doctor.main()
+    said = capsys.readouterr().out
+    assert "Hopsworks is not reached without HOPSWORKS_API_KEY" in said
+    assert f"for the Space whisper: WHISPER_MODEL is the folder {tmp_path}" in said
 
 
 # ------------------------------------------------------------------------------ secrets

@@ -106,7 +106,9 @@ def test_the_whisper_space_has_the_model_of_its_corpus(
 def test_a_model_on_the_hub_is_named_and_not_sent(whisper_store, monkeypatch, tmp_path):
     monkeypatch.setenv("WHISPER_MODEL", "someone/whisper-small-pl")
     assert not (space.stage("whisper", tmp_path / "staged") / "store").exists()
+    monkeypatch.setenv("LABS_STORE", "hopsworks:labs")  # is not opened, so needs no key there
     assert space.variables("whisper") == {"WHISPER_MODEL": "someone/whisper-small-pl"}
+    assert space.secrets("whisper") == {}
     monkeypatch.setenv("WHISPER_MODEL", str(tmp_path / "model"))
     with pytest.raises(space.SpaceError, match="a Space does not see"):
         space.stage("whisper", tmp_path / "staged")
@@ -130,6 +132,7 @@ def test_what_cannot_be_staged_is_said_in_words(monkeypatch, tmp_path):
 def hub(monkeypatch):
     """The Hub's client as an autospec of the real class."""
     api = mock.create_autospec(huggingface_hub.HfApi, instance=True)
+    api.get_space_variables.return_value = api.get_space_secrets.return_value = {}
     monkeypatch.setattr(huggingface_hub, "HfApi", mock.Mock(return_value=api))
     monkeypatch.setenv("HF_TOKEN", "not-a-token")
     return api
@@ -158,6 +161,25 @@ def test_pushing_creates_the_space_and_uploads_the_folder(name, sdk, hub, store_
     assert huggingface_hub.HfApi.call_args.kwargs == {"token": "not-a-token"}
 
 
+def test_what_an_earlier_push_has_set_is_taken_away(hub, store_of, tmp_path):
+    """It would go before the copy that is uploaded now."""
+    store_of("iris-monitor")
+    there = {"LABS_SNAPSHOT": "https://old.example.org/", "LABS_STORE": "hopsworks:a", "OWN": "1"}
+    hub.get_space_variables.return_value = there
+    hub.get_space_secrets.return_value = {"HOPSWORKS_API_KEY": None, "OWN_KEY": None}
+    space.push("iris-monitor", "someone/monitor", tmp_path)
+    gone = {call.args for call in hub.delete_space_variable.call_args_list}
+    assert gone == {("someone/monitor", "LABS_SNAPSHOT"), ("someone/monitor", "LABS_STORE")}
+    hub.delete_space_secret.assert_called_once_with("someone/monitor", "HOPSWORKS_API_KEY")
+
+
+def test_a_snapshot_in_a_file_is_none_that_a_space_sees(store_of, monkeypatch, tmp_path):
+    store_of("iris-monitor")
+    monkeypatch.setenv("LABS_SNAPSHOT", str(tmp_path / "snapshot.json"))
+    with pytest.raises(space.SpaceError, match="LABS_SNAPSHOT is the file"):
+        space.stage("iris-monitor", tmp_path)
+
+
 def test_a_snapshots_address_goes_along_as_a_variable(hub, monkeypatch, tmp_path):
     monkeypatch.setenv("LABS_SNAPSHOT", "https://example.org/snapshot.json")
     space.push("iris-monitor", "someone/monitor", tmp_path)
@@ -171,9 +193,11 @@ def test_a_remote_stores_address_key_and_client_go_along(hub, monkeypatch, tmp_p
     monkeypatch.setenv("LABS_STORE", "hopsworks:flowers")
     monkeypatch.setenv("HOPSWORKS_API_KEY", "not-a-key")
     monkeypatch.setenv("HOPSWORKS_HOST", "cluster.example.org")
+    monkeypatch.setenv("HOPSWORKS_PORT", "8443")
     space.push("iris", "someone/page", tmp_path)
     assert [call.args[1:] for call in hub.add_space_variable.call_args_list] == [
         ("HOPSWORKS_HOST", "cluster.example.org"),
+        ("HOPSWORKS_PORT", "8443"),
         ("LABS_STORE", "hopsworks:flowers"),
     ]
     hub.add_space_secret.assert_called_once_with("someone/page", "HOPSWORKS_API_KEY", "not-a-key")

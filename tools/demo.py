@@ -81,7 +81,7 @@ SMALL_WINE = {"TREES": 40, "SPLITS": 1, "SEARCH": False, "CTGAN_EPOCHS": [1]}
 LABS = {  # lab -> folder of its notebooks, parameters that make them small, figures to print
     "iris": ("lab1_iris", {}, iris_figures),
     "wine": ("lab1_wine", SMALL_WINE, wine_figures),
-    "whisper": ("lab2_whisper", {}, whisper_figures),
+    "whisper": ("lab2_whisper", {"MODEL": "nano"}, whisper_figures),
 }
 
 

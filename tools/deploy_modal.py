@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib import metadata as installed
 from pathlib import Path
+from zoneinfo import available_timezones
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
@@ -70,6 +71,8 @@ def _schedules(path: Path) -> Iterator[str]:
             yield f"{name}'s schedule is {schedule}: use modal.Cron with a time zone."
         elif len(cron[1].split()) != 5 or not croniter.is_valid(cron[1]):
             yield f"{name}'s schedule {cron[1]!r} is no cron expression of five fields."
+        elif cron[2] not in available_timezones():
+            yield f"{name}'s schedule is in the time zone {cron[2]!r}, which there is not."
 
 
 def _secrets(tree: ast.Module) -> Iterator[str]:

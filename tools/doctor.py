@@ -68,6 +68,8 @@ def _stores() -> list[str]:
         try:
             if not space.INSTEAD & set(space.variables(name)):
                 page.reads(space.open_store(space.address_of(page.lab)))
+        except space.SpaceError as error:
+            missing.append(f"for the Space {name}: {error}")
         except StoreError:
             missing.append(
                 f"a store with what the Space {name} shows: make {name.split('-')[0]}, or STORE=..."
@@ -77,15 +79,19 @@ def _stores() -> list[str]:
 
 def _daily_store() -> list[str]:
     from lab1_iris.schema import MODEL as IRIS
+    from lab1_wine.schema import GENERATOR
     from lab1_wine.schema import MODEL as WINE
-    from labstore import StoreError, open_store
+    from labstore import NotFound, StoreError, open_store
 
-    missing, store = [], open_store()
-    for model in (IRIS, WINE):
+    missing = []
+    for model in (IRIS, WINE, GENERATOR):
         try:
+            store = open_store()
             store.load_model(model)
-        except StoreError:
+        except NotFound:
             missing.append(f"{model.name} in {store}: run the lab's notebooks 1 and 2 on it")
+        except StoreError as error:
+            return [*missing, str(error)]
     return missing
 
 

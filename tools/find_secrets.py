@@ -35,11 +35,7 @@ PATTERNS = {
         r"(?=[A-Za-z_-]*\d)(?=[0-9_-]*[A-Za-z])[A-Za-z0-9_+/-]{24,}={0,2}[\"'\s])"
     ),
 }
-PATTERN = re.compile(
-    "|".join(
-        f"(?P<p{i}>{pattern.removeprefix('(?i)')})" for i, pattern in enumerate(PATTERNS.values())
-    )
-)
+PATTERN = re.compile("|".join(f"(?P<p{i}>{p})" for i, p in enumerate(PATTERNS.values())))
 
 
 def secrets_here() -> list[str]:

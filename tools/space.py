@@ -32,6 +32,7 @@ NOT_IN_A_SPACE = ("__pycache__", "*.pyc", "app", "monitor", "nano", "modal_app.p
 STATIC = "static"  # one HTML file, no code
 INSTEAD = {"LABS_STORE", "LABS_SNAPSHOT", "WHISPER_MODEL"}  # addresses that stand in for a copy
 REMOTE = {"hopsworks": ("HOPSWORKS_API_KEY", "hopsworks[python]")}  # its secret, its client
+HOSTS = ("HOPSWORKS_HOST", "HOPSWORKS_PORT")  # where it is
 
 
 def _model(lab: str) -> Callable[[Store], FilesVersion]:
@@ -83,9 +84,10 @@ def stage(name: str, into: Path = ROOT / "build" / "spaces") -> Path:
     shutil.rmtree(home, ignore_errors=True)
     if space.folder == STATIC:
         return import_module(f"{space.lab}.monitor_page").write_static(_content(space), home)
-    shutil.copytree(ROOT / space.lab / space.folder, home, ignore=_leave_out)
+    left_out = shutil.ignore_patterns(*NOT_IN_A_SPACE)
+    shutil.copytree(ROOT / space.lab / space.folder, home, ignore=left_out)
     for package in ("labstore", space.lab):
-        shutil.copytree(ROOT / package, home / package, ignore=_leave_out)
+        shutil.copytree(ROOT / package, home / package, ignore=left_out)
     if not INSTEAD & set(variables(name)):
         _copy_version(open_store(address_of(space.lab)), space.reads, home / "store")
     for kind in _remote(name):
@@ -104,12 +106,17 @@ def variables(name: str) -> dict[str, str]:
             f"WHISPER_MODEL is the folder {chosen['WHISPER_MODEL']}, which a Space does not see: name a "
             "model on the Hub, or unset it to send the best one of the store."
         )
-    if space.folder == "monitor" and published.startswith("https://"):
+    if space.folder == "monitor" and published:
+        if not published.startswith("https://"):
+            raise SpaceError(
+                f"LABS_SNAPSHOT is the file {published}, which a Space does not see: give its https:// "
+                "address, or unset it to send the newest one of the store."
+            )
         return chosen | {"LABS_SNAPSHOT": published}
     address = address_of(space.lab)
-    if address.partition(":")[0] not in REMOTE:
+    if "WHISPER_MODEL" in chosen or address.partition(":")[0] not in REMOTE:
         return chosen
-    hosts = {key: os.environ[key] for key in ("HOPSWORKS_HOST",) if os.environ.get(key)}
+    hosts = {key: os.environ[key] for key in HOSTS if os.environ.get(key)}
     return chosen | hosts | {"LABS_STORE": address}
 
 
@@ -145,6 +152,8 @@ def push(name: str, repo: str, into: Path = ROOT / "build" / "spaces") -> str:
 
     api = HfApi(token=token)
     api.create_repo(repo, repo_type="space", space_sdk=header(home)["sdk"], exist_ok=True)
+    if header(home)["sdk"] != STATIC:  # a static page has no settings
+        _forget(api, repo, {*chosen, *hidden}, {*SPACES[name].settings, *INSTEAD, *HOSTS})
     for key, value in chosen.items():
         api.add_space_variable(repo, key, value)
     for key, value in hidden.items():
@@ -152,6 +161,15 @@ def push(name: str, repo: str, into: Path = ROOT / "build" / "spaces") -> str:
     # What an earlier upload left there and this one has not, goes.
     api.upload_folder(repo_id=repo, repo_type="space", folder_path=home, delete_patterns="*")
     return f"https://huggingface.co/spaces/{repo}"
+
+
+def _forget(api: Any, repo: str, wanted: set[str], ours: set[str]) -> None:
+    """Take away what an earlier push has set and this one does not: it would go before the copy."""
+    for key in (ours & set(api.get_space_variables(repo))) - wanted:
+        api.delete_space_variable(repo, key)
+    keys = {key for key, _ in REMOTE.values()}
+    for key in (keys & set(api.get_space_secrets(repo))) - wanted:
+        api.delete_space_secret(repo, key)
 
 
 def header(home: Path) -> dict[str, str]:
@@ -169,11 +187,6 @@ def _content(space: Space) -> dict[str, Any]:
     if address := os.environ.get("LABS_SNAPSHOT"):
         return snapshot.fetch(address)
     return snapshot.fetch(space.reads(open_store(address_of(space.lab))).path / snapshot.FILE)
-
-
-def _leave_out(folder: str, names: list[str]) -> set[str]:
-    """Left out of packages, but never the page's own files."""
-    return set(shutil.ignore_patterns(*NOT_IN_A_SPACE)(folder, names))
 
 
 def _copy_version(store: Store, reads: Callable[[Store], FilesVersion], target: Path) -> None:
