@@ -98,6 +98,11 @@ def load(model: str | Path, device: str = "auto", threads: int = 0) -> Transcrib
         )
         kind = CTranslate2Engine if copy else TransformersEngine
         engine = kind(copy or folder, traits, device, threads)
+    except ModuleNotFoundError as error:
+        raise LabError(
+            f"The model {model} needs {error.name}: install it, or give a model with a CTranslate2 copy, "
+            "as training publishes it, or one such as 'Systran/faster-whisper-small'."
+        ) from None
     except Exception as error:  # libraries differ in what they raise for a damaged file
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise LabError(
@@ -259,7 +264,7 @@ class TransformersEngine:
         self._model = model.eval().to(device)
         self._model.generation_config.forced_decoder_ids = None  # of old models: another prompt
         self._lock = threading.Lock()  # generate() keeps notes in the model
-        self.traits = replace(traits, word_times=False)
+        self.traits = replace(traits, word_times=False, short_context=False)
         self.label = f"transformers, {str(dtype).removeprefix('torch.')}, {device}"
 
     def hear(self, samples: np.ndarray, language: str) -> Heard:

@@ -26,12 +26,12 @@ UPLOADS = [
     *("3gp", "amr", "wma", "aiff", "caf"),
 ]
 
-FORMATS = {  # downloads: what is written, and its media type
-    "vtt": (subtitles.to_vtt, "text/vtt"),
-    "srt": (subtitles.to_srt, "application/x-subrip"),
-    "txt": (subtitles.to_txt, "text/plain"),
-    "json": (subtitles.to_json, "application/json"),
+DOWNLOADS = {  # their media types, by format
+    **{"vtt": "text/vtt", "srt": "application/x-subrip"},
+    **{"txt": "text/plain", "json": "application/json"},
 }
+
+TABLE = ["start", "end", "text"]  # what of a cue can be edited
 
 MEDIA_TYPES = {  # of what browsers play; mimetypes depends on the machine
     **{"mp3": "audio/mpeg", "wav": "audio/wav", "m4a": "audio/mp4", "aac": "audio/aac"},
@@ -141,17 +141,20 @@ class BadCue(LabError):
 
 
 def table(cues: list[Cue]) -> pd.DataFrame:
-    """Cues as rows that people can edit: play (a button's label), start, end, text in one line."""
-    rows = [
-        (f"▶ {clock(int(c.start))}", stamp(c.start), stamp(c.end), " ".join(c.text.split()))
-        for c in cues
-    ]
-    return pd.DataFrame(rows, columns=["play", "start", "end", "text"], dtype="string")
+    """Cues as rows that people can edit: start, end, text in one line."""
+    rows = [(stamp(c.start), stamp(c.end), " ".join(c.text.split())) for c in cues]
+    return pd.DataFrame(rows, columns=TABLE, dtype="string")
+
+
+def with_buttons(rows: pd.DataFrame) -> pd.DataFrame:
+    """The same with a button in front of each row, those that people added, too."""
+    labels = pd.Series("▶", index=rows.index, dtype="string")
+    return rows.drop(columns="play", errors="ignore").assign(play=labels)[["play", *TABLE]]
 
 
 def cues_of(rows: pd.DataFrame) -> list[Cue]:
     """The cues of an edited table, by time. Raises LabError for what cannot be subtitles."""
-    rows = rows[["start", "end", "text"]].fillna("").astype(str)
+    rows = rows[TABLE].fillna("").astype(str)
     filled = rows[(rows != "").any(axis=1)]  # a row just added is empty at first
     cues = [
         Cue(seconds_of(row.start), seconds_of(row.end), row.text.strip())

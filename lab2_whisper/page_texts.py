@@ -59,8 +59,6 @@ TEXTS = {
         "not yet": "The player and the downloads wait for this to be mended: {error}",
         "downloads": "Download as",
         "model": "Model: {name} ({engine}).",
-        "limits": "Up to {minutes} minutes and {mb} MB a recording, {jobs} recordings a visitor. "
-        "Machines mishear: read before you publish.",
     },
     "pl": {
         "title": "Mowa na tekst",
@@ -117,8 +115,6 @@ TEXTS = {
         "not yet": "Odtwarzacz i pliki czekają, aż to poprawisz: {error}",
         "downloads": "Pobierz jako",
         "model": "Model: {name} ({engine}).",
-        "limits": "Do {minutes} min i {mb} MB na nagranie, do {jobs} nagrań na osobę. Maszyna się "
-        "myli: przeczytaj, zanim opublikujesz.",
     },
 }
 

@@ -433,6 +433,18 @@ def test_the_best_model_of_a_store_is_served(published_nano, tmp_path):
         load_from_store(open_store(tmp_path / "store"), "nano_pl")
 
 
+def test_a_model_without_a_copy_is_served_by_transformers_in_whole_windows(
+    published_nano, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(published_nano, tmp_path / "nano")
+    shutil.rmtree(folder / FOR_PAGES)
+    model = load(folder, device="cpu")
+    assert model.engine.startswith("transformers") and not model.short_context
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it was not installed
+    with pytest.raises(LabError, match=r"needs torch: install it, or give .* CTranslate2 copy"):
+        load(folder, device="cpu")
+
+
 def test_a_page_without_torch_can_serve(published_nano):
     """CTranslate2's engine needs neither torch nor transformers: a start in a second."""
     code = """

@@ -164,7 +164,13 @@ def wait_for_subtitle(tab, text: str) -> None:
     tab.wait_for_function(f"text => ({SUBTITLES})().includes(text)", arg=text)
 
 
-COLUMNS = {"play": 75, "start": 190, "text": 400}  # where they are, in pixels from the left
+COLUMNS = {
+    "mark": 16,
+    "play": 88,
+    "start": 190,
+    "end": 280,
+    "text": 400,
+}  # where they are, in pixels from the left
 
 
 def cell(tab, line: int, column: str) -> tuple[float, float]:
@@ -187,6 +193,13 @@ def write(tab, line: int, column: str, text: str) -> None:
     editor.fill(text)
     editor.press("Enter")
     editor.wait_for(state="detached")
+
+
+def remove(tab, line: int) -> None:
+    """Mark a line and delete it."""
+    tab.mouse.move(*cell(tab, line, "mark"))
+    tab.mouse.click(*cell(tab, line, "mark"))
+    tab.keyboard.press("Delete")
 
 
 def play_from(tab, line: int, seconds: float) -> None:
@@ -221,8 +234,8 @@ def test_a_polish_clip_becomes_text_subtitles_and_four_files(
     write(tab, 0, "text", "Łódź <żegluje> & śpiewa.")
     wait_for_subtitle(tab, "Łódź &lt;żegluje&gt; &amp; śpiewa.")
     screenshot(tab, "whisper-pl")
-    files = {ending: download(tab, ending.upper()) for ending in page.FORMATS}
-    assert [name for name, _ in files.values()] == [f"rozmowa.{e}" for e in page.FORMATS]
+    files = {ending: download(tab, ending.upper()) for ending in page.DOWNLOADS}
+    assert [name for name, _ in files.values()] == [f"rozmowa.{e}" for e in page.DOWNLOADS]
     rest = " ".join(texts).removeprefix(texts[0]).split()
     cues = json.loads(files["json"][1])
     assert cues[0]["text"] == "Łódź <żegluje> & śpiewa."
@@ -248,6 +261,24 @@ def test_a_polish_clip_becomes_text_subtitles_and_four_files(
         play_from(tab, 2, moved[2]["start"])
     tab.locator(".spoken").get_by_text(moved[2]["text"].split("\n")[0]).wait_for()
     screenshot(tab, "whisper")
+
+
+def test_lines_that_are_added_after_others_were_removed_stay(address, guest, speech):
+    tab = guest(address)
+    upload(tab, ("a.wav", wav(speech(0, 8))))
+    tab.locator("video").wait_for()
+    cues = json.loads(download(tab, "JSON")[1])
+    remove(tab, 1)
+    tab.wait_for_function(f"n => ({SUBTITLES})().length == n", arg=len(cues) - 1)
+    tab.get_by_text("Polski", exact=True).click()  # the table is drawn anew
+    wait_for(tab, "Mowa na tekst")
+    last = len(cues) - 1
+    for column, text in {"start": "1:00.000", "end": "1:02.000", "text": "Dodane."}.items():
+        write(tab, last, column, text)
+    wait_for_subtitle(tab, "Dodane.")
+    texts = [cue["text"] for cue in json.loads(download(tab, "JSON")[1])]
+    assert texts == [cue["text"] for i, cue in enumerate(cues) if i != 1] + ["Dodane."]
+    play_from(tab, 1, cues[2]["start"])  # the second of those that are left
 
 
 def test_stop_in_the_middle_of_a_long_file(address, guest, speech, long_file):
@@ -631,6 +662,8 @@ def test_the_table_gives_back_the_cues_it_was_made_of():
     cues = [Cue(0.1, 2.0, "Dzień dobry."), Cue(3.25, 7.5, subtitles.broken(long))]
     rows = page.table(cues)
     assert "\n" not in rows["text"][1] and page.cues_of(rows) == cues
+    rows = page.with_buttons(page.with_buttons(rows))
+    assert list(rows) == ["play", "start", "end", "text"] and page.cues_of(rows) == cues
     rows = rows.reindex(range(3))  # a row that was added and not filled in yet
     assert page.cues_of(rows) == cues
     rows.loc[2, ["start", "end", "text"]] = ["0:02.500", "0:03.000", "Tak."]

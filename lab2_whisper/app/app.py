@@ -19,7 +19,7 @@ from streamlit.runtime import get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from lab2_whisper import inference, page, subtitles, youtube
-from lab2_whisper.jobs import Job, Progress, Queue, Visitor, Visitors, Work
+from lab2_whisper.jobs import Job, Progress, Queue, Visitor, Visitors
 from lab2_whisper.media import Limits
 from lab2_whisper.page_texts import PAGE_LANGUAGES, SPOKEN, TEXTS
 from lab2_whisper.schema import LANGUAGE, LabError
@@ -146,7 +146,7 @@ class Desk:
         try:
             self.check_room()
             path.write_bytes(file.getbuffer())
-            self.add(name, lambda stop, progress: self.hear(path, stop, progress), path)
+            self.visitor.add(name, lambda stop, progress: self.hear(path, stop, progress), path)
         except Exception as error:  # a full disk, for one: half a file would stay
             path.unlink(missing_ok=True)
             tell(error)
@@ -180,7 +180,7 @@ class Desk:
             with st.spinner(self.t["looking"]):
                 video = youtube.look_up(youtube.video_id(pasted))
             self.check_length(video)
-            self.add(video.title, lambda stop, progress: self.fetch(video, stop, progress))
+            self.visitor.add(video.title, lambda stop, progress: self.fetch(video, stop, progress))
         except LabError as error:
             tell(error)
 
@@ -197,9 +197,6 @@ class Desk:
         most = self.media
         with youtube.fetch_audio(video, most.seconds, most.bytes, came, stop) as path:
             yield from self.hear(path, stop, progress)
-
-    def add(self, name: str, work: Work, media: Path | None = None) -> None:
-        self.visitor.add(name, work, media)
 
 
 def show_jobs(t, here: Visitor) -> None:
@@ -305,7 +302,8 @@ class Result:
         if key not in st.session_state:
             if "rows" not in self.kept:
                 self.kept["rows"] = page.table(subtitles.cues(self.job.items))
-            self.kept["base"] = self.kept["rows"]
+            # numbered anew: the editor shows other numbers, and loses the lines added to them
+            self.kept["base"] = page.with_buttons(self.kept["rows"].reset_index(drop=True))
         t, column = self.t, st.column_config
         st.caption(t["hint"])
         self.kept["rows"] = st.data_editor(
@@ -319,7 +317,7 @@ class Result:
                     t["play"],
                     width=110,
                     key=f"play-{key}",
-                    on_click=self.seek,
+                    on_click=self.clicked,
                     args=[f"play-{key}"],
                 ),
                 "start": column.TextColumn(t["start"], width=90),
@@ -327,11 +325,12 @@ class Result:
                 "text": column.TextColumn(t["text"], width=350),
             },
         )
+        if "clicked" in self.kept:  # where that line starts now, after what was edited with it
+            self.kept["at"] = page.start_of(self.kept["rows"], self.kept.pop("clicked"))
         return self.kept["rows"]
 
-    def seek(self, key: str) -> None:
-        """Where the player goes: to where the clicked line starts now."""
-        self.kept["at"] = page.start_of(self.kept["rows"], st.session_state[key].row)
+    def clicked(self, key: str) -> None:
+        self.kept["clicked"] = st.session_state[key].row
 
     def play(self) -> None:
         """The player. An audio player could show no subtitles, a video player takes sound too."""
@@ -350,11 +349,11 @@ class Result:
 
     def downloads(self) -> None:
         st.caption(self.t["downloads"])
-        columns = st.columns(len(page.FORMATS), gap="xsmall")
-        for place, (ending, (write, mime)) in zip(columns, page.FORMATS.items(), strict=True):
+        columns = st.columns(len(page.DOWNLOADS), gap="xsmall")
+        for place, (ending, mime) in zip(columns, page.DOWNLOADS.items(), strict=True):
             place.download_button(
                 ending.upper(),
-                write(self.kept["cues"]),
+                subtitles.WRITERS[ending](self.kept["cues"]),
                 page.file_name(self.job.name, ending),
                 mime,
                 on_click="ignore",
@@ -368,6 +367,8 @@ def main() -> None:
     t = page_language()
     try:
         limits = page.settings()
+        # the uploader's own limit is the browser's alone
+        st.config.set_option("server.maxUploadSize", limits.max_mb)
         with st.spinner(t["loading"]):
             transcriber = load(
                 default_address(),
