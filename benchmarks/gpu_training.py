@@ -54,7 +54,7 @@ class Trainee:
         self.preset, self.device = preset, "cpu" if tiny else "cuda"
         self.model = adapt(random_whisper(preset.size, tiny), preset).to(self.device).train()
         if preset.checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.optimizer, self.optimizer_name = self._optimizer()
         self.scaler = torch.amp.GradScaler(self.device, enabled=not tiny)
 

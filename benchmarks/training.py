@@ -40,7 +40,7 @@ from lab2_whisper.training import Outcome, Run, judge, train
 from labstore import Store, open_store
 
 DEMO = Run("demo", steps=150, evaluate_every=30)
-KILLED = Run("killed", steps=21, evaluate_every=3, patience=99, validation_clips=4, batch=8)
+KILLED = Run("killed", steps=60, evaluate_every=3, patience=99, validation_clips=4, batch=8)
 CONTEXT = Run("context", steps=60, evaluate_every=60, validation_clips=4)
 
 
@@ -89,6 +89,8 @@ def killed(store: Store, folder: Path, kills: int) -> dict[str, Any]:
             break
         if child.returncode != -signal.SIGKILL:
             raise RuntimeError(f"the training ended with {child.returncode}")
+    if done < kills:
+        raise RuntimeError(f"the training was over after {done} kills: give it more steps")
     same = _weights(store, "whole", folder) == _weights(store, "killed", folder)
     return {"kills": done, "identical": same}
 

@@ -127,6 +127,13 @@ def _check_safetensors(path: Path) -> None:
 
 def _same_settings(run: str, saved: dict[str, Any], now: dict[str, Any]) -> None:
     now = json.loads(json.dumps(now))
+    then, here = (settings.get("preset", {}).get("machine") for settings in (saved, now))
+    if then != here:
+        raise LabError(
+            f"Run {run!r} was begun on a machine of the kind {then!r}, and this is one of the kind "
+            f"{here!r}. To go on with it here, set machine = {then!r} (MACHINE in the notebook, --machine "
+            "on the command line); or give another run name."
+        )
     for name in sorted({*saved, *now}):
         if saved.get(name) != now.get(name):
             raise LabError(

@@ -70,7 +70,7 @@ class TrainingClips:
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # seen by living workers
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate's data loader at the start of each epoch."""
+        """Called at the start of each epoch, by `trainer.Epochs`."""
         self._epoch[0] = epoch
 
     @property
@@ -83,7 +83,7 @@ class TrainingClips:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.clips[int(index)]
-        samples, bands = _sound(row["audio"]), []
+        samples, bands = sound(row["audio"]), []
         if self.augment:
             rng = np.random.default_rng((self.seed, int(self._epoch), int(index)))
             samples = self.augment.sound(samples, rng)
@@ -92,11 +92,11 @@ class TrainingClips:
         return {"samples": samples, "labels": labels, "bands": bands}
 
 
-def _sound(audio: bytes) -> np.ndarray:
-    """What can be decoded, 16 kHz mono float32, shape (samples,): no damage may end an epoch.
+def sound(audio: bytes) -> np.ndarray:
+    """A clip, 16 kHz mono float32, shape (samples,): what of it can be decoded.
 
-    Source bytes are kept with damage that `measure` does not see. Where nothing can be decoded it
-    is a second of silence.
+    No damage may end an epoch, or the scoring after many. Source bytes are kept with damage that
+    `measure` does not see. Where nothing can be decoded it is a second of silence.
     """
     blocks = []
     with contextlib.suppress(Undecodable, TooLong):  # CutShort is an Undecodable

@@ -16,9 +16,18 @@ from lab2_whisper.schema import WINDOW_SECONDS
 DRY_SECONDS = 10  # of the clips of a dry run; longer ones are heard fewer at once
 
 
+def devices() -> PartialState:
+    """This process's device and how many there are: a GPU each, or a CPU.
+
+    Several in one process are not used, `accelerate launch` starts one for each; nor is an Apple
+    GPU, on which nobody has tried this.
+    """
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
 def find_batch(model, preset: Preset) -> int:
     """The clips at once that the GPU's memory holds; on a CPU, this process's share of a step."""
-    state = PartialState()
+    state = devices()
     share = max(1, preset.clips_per_step // state.num_processes)
     if state.device.type == "cpu":
         return share
@@ -64,7 +73,7 @@ def dry_step(model, preset: Preset, clips: int, seconds: float, tokens: int = 10
     bits = 2 if "8bit" in preset.optimizer else 8
     room = torch.empty(bits * sum(w.numel() for w in trained), dtype=torch.uint8, device=device)
     if preset.checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
     half = getattr(torch, preset.precision)
     mixed = torch.autocast(device.type, half, enabled=half != torch.float32)

@@ -108,20 +108,34 @@ def features(archive: str, corpus: str, locale: str = "pl") -> None:
     retries=modal.Retries(max_retries=5, initial_delay=10.0),  # each goes on where it was
 )
 def train_some(run: Run, store: str, minutes: float = SESSION_MINUTES) -> dict[str, float] | None:
-    """Train for a while; the registered model's figures once it is finished, else None."""
+    """Train for a while; the registered model's figures once it is finished, else None.
+
+    On Modal it then begins the next session itself, so that nobody needs to stay and watch.
+    """
+    if not modal.is_local():
+        volume.reload()  # another container wrote the checkpoint
     opened = open_store(store)
     outcome = train(opened, run, minutes, folder="/tmp/whisper")
-    if not outcome.finished:
-        return None
-    return publish.register(opened, outcome, judge(opened, outcome)).metrics
+    version = (
+        publish.register(opened, outcome, judge(opened, outcome)) if outcome.finished else None
+    )
+    if not modal.is_local():
+        volume.commit()
+        if version is None:
+            train_some.spawn(run, store, minutes)
+    print(
+        version.metrics if version else f"Step {outcome.step}: another session goes on from here."
+    )
+    return version.metrics if version else None
 
 
 @app.local_entrypoint()
 def training(corpus: str, model: str, name: str, steps: int = 2000) -> None:
     run = Run(name, model, corpora=((corpus, 1.0),), steps=steps)
-    while (figures := train_some.remote(run, f"{DATA}/store")) is None:
-        print("The session is over; the next one goes on.")
-    print(figures)
+    train_some.spawn(run, f"{DATA}/store")
+    print(
+        "It runs on Modal, for as many sessions as it takes: `modal app logs whisper` tells how far."
+    )
 
 
 @app.function(image=image, gpu=GPU, volumes={DATA: volume}, timeout=2 * 3600, retries=2)

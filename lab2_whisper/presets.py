@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -80,17 +80,16 @@ def choose(parameters: int, machine_name: str | None = None) -> Preset:
         kinds = ", ".join(dict.fromkeys(row.machine for row in PRESETS))
         raise LabError(f"There is no preset for {name!r}. Choose from: {kinds}.")
     size = next(size for size, below in SIZES.items() if parameters < below)
-    if name == "cpu" and size != "nano":
-        size = "small"
-    elif size == "nano":
-        size = "nano" if name == "cpu" else "small"
+    if size == "nano":  # learns alike everywhere
+        return replace(PRESETS[0], machine=name)
+    size = "small" if name == "cpu" else size
     return next(row for row in PRESETS if (row.machine, row.size) == (name, size))
 
 
 def largest_batch(runs: Callable[[int], None], most: int) -> int:
     """The largest power of two of clips at which `runs(clips)` does not run out of memory.
 
-    `runs` does one training step on clips of the greatest length. A batch that fills over 90 % of
+    `runs` does what takes the most memory of a training step. A batch that fills over 90 % of
     a GPU counts as too large: fragmentation grows with time.
     """
     batch, fits = 1, 0
@@ -128,11 +127,13 @@ def _share_used() -> float:
     return torch.cuda.max_memory_reserved() / (allowed * total)
 
 
-def forecast(seconds_per_step: float, steps: int, session_hours: float = 4.0) -> str:
-    """What a training will take, in words: hours, and sessions of a free Colab's length."""
-    hours = seconds_per_step * steps / 3600
+def forecast(
+    seconds_per_step: float, steps: int, scoring: float = 0.0, session_hours: float = 4.0
+) -> str:
+    """What a training and so many seconds of scoring take, in words: hours, and Colab's sessions."""
+    hours = (seconds_per_step * steps + scoring) / 3600
     sessions = max(1, -(-hours // session_hours))
     return (
-        f"{steps} steps of {seconds_per_step:.2f} s: {hours:.1f} hours, "
-        f"{sessions:.0f} session(s) of {session_hours:g} hours"
+        f"{steps} steps of {seconds_per_step:.2f} s and {scoring / 3600:.1f} hours of scoring: "
+        f"{hours:.1f} hours, {sessions:.0f} session(s) of {session_hours:g} hours"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,16 +10,18 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from lab2_whisper import checkpoints
 from lab2_whisper.schema import FOR_PAGES, RECORD, LabError, model_of
 from lab2_whisper.training import Outcome, Verdict
-from labstore import ModelVersion, Store
+from labstore import Damaged, ModelVersion, NotFound, Store
 
 
 def register(store: Store, outcome: Outcome, verdicts: list[Verdict]) -> ModelVersion:
     """Keep the best weights as a version of the model of their corpus.
 
     The folder is one as of the Hub (any LoRA merged in), with MODEL_CARD.md, training.csv and, in
-    `ctranslate2`, an int8 copy that faster-whisper serves.
+    `ctranslate2`, an int8 copy that faster-whisper serves. Where the newest version is this one
+    already, that is returned. Of the run's checkpoints one is kept from then on.
     """
     first, *others = verdicts
     metrics = first.after.score.figures()
@@ -35,13 +38,20 @@ def register(store: Store, outcome: Outcome, verdicts: list[Verdict]) -> ModelVe
         ),
         "steps": outcome.step,
     }
+    model = model_of(first.corpus)
+    with contextlib.suppress(NotFound, Damaged):
+        latest = store.load_model(model, "latest")
+        if latest.metrics == metrics and metadata.items() <= latest.metadata.items():
+            return latest
     with tempfile.TemporaryDirectory(prefix="whisper-") as temporary:
         folder = Path(temporary) / "model"
         shutil.copytree(outcome.best, folder)
         convert(folder, outcome.run.short_context)
         outcome.history.to_csv(folder / "training.csv", index=False)
         (folder / "MODEL_CARD.md").write_text(model_card(outcome, verdicts), encoding="utf-8")
-        return store.save_model(model_of(first.corpus), folder, metrics, metadata)
+        version = store.save_model(model, folder, metrics, metadata)
+    checkpoints.keep_newest(store, outcome.run.name)
+    return version
 
 
 def convert(folder: Path, short_context: bool) -> Path:

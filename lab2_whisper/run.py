@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from lab2_whisper.dataset import Augment
 from lab2_whisper.schema import LANGUAGE, NANO_MODEL
+from labstore.contract import check_name
 
 
 @dataclass(frozen=True)
@@ -33,5 +34,8 @@ class Run:
     dropout: float = 0.0
     learning_rate: float | None = None  # None: the preset's
     batch: int | None = None  # clips at once; None: found by a dry run
-    machine: str | None = None  # None: found out
+    machine: str | None = None  # whose preset it takes; None: found out
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_name(self.name)

@@ -1,4 +1,4 @@
-"""What a model hears in clips, and how far that is from what was said. Any speech model will do."""
+"""What a model hears in clips, and how far that is from what was said: Whisper, or any with CTC."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from lab2_whisper.audio import decode, log_mel
+from lab2_whisper.audio import log_mel
 from lab2_whisper.context import window
-from lab2_whisper.dataset import collate_sound
+from lab2_whisper.dataset import collate_sound, sound
 from lab2_whisper.metrics import Score, clip_errors, score
 from lab2_whisper.schema import LANGUAGE, SAMPLE_RATE, WINDOW_SECONDS, LabError
 
@@ -99,7 +99,7 @@ def listen(
     heard = [""] * len(clips)
     for start in tqdm(range(0, len(clips), batch), desc="listening"):
         some = order[start : start + batch]
-        sounds = [decode(clips[int(i)]["audio"], WINDOW_SECONDS + 1) for i in some]
+        sounds = [sound(clips[int(i)]["audio"]) for i in some]
         for i, text in zip(some, speak(sounds), strict=True):
             heard[i] = " ".join(text.split())
     rows = clips.select_columns(["clip_id", "speaker", "seconds", "text"]).to_pandas()
@@ -137,7 +137,13 @@ def _whisper(model: str | Path | tuple, language: str, window_seconds: float | N
 
 
 def _ctc(name: str):
-    model = AutoModelForCTC.from_pretrained(name).eval()
+    try:
+        model = AutoModelForCTC.from_pretrained(name).eval()
+    except ValueError as error:
+        raise LabError(
+            f"{name} is neither a Whisper nor a model with a CTC head ({str(error)[:100]} ...). Give one "
+            "such as 'openai/whisper-small' or 'facebook/wav2vec2-base-960h'."
+        ) from None
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     processor = AutoProcessor.from_pretrained(name)
 

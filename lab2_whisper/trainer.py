@@ -29,7 +29,7 @@ from lab2_whisper.metrics import score
 from lab2_whisper.run import Run
 from lab2_whisper.schema import SAMPLE_RATE, WINDOW_SECONDS
 from lab2_whisper.scoring import generate
-from labstore import Store
+from labstore import NotWritable, Store
 
 POOL = 50  # batches among which clips are sorted by length
 
@@ -229,7 +229,10 @@ class Publish(TrainerCallback):
         home = Path(args.output_dir)
         folder = home / f"checkpoint-{state.global_step}"
         shutil.copytree(home / "best", folder / checkpoints.BEST, dirs_exist_ok=True)
-        checkpoints.publish(self.store, self.run, folder, self.settings)
+        try:
+            checkpoints.publish(self.store, self.run, folder, self.settings)
+        except NotWritable as error:  # no reason to lose what this session can still learn
+            print(f"This checkpoint was not published, the next one will be tried: {error}")
         for old in home.glob("checkpoint-*"):
             if old != folder:
                 shutil.rmtree(old)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -25,7 +24,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import PartialState
 from transformers import (
     Seq2SeqTrainingArguments,
     TrainerState,
@@ -36,7 +34,7 @@ from transformers import (
 
 from lab2_whisper import checkpoints
 from lab2_whisper.dataset import TrainingClips, collate_sound
-from lab2_whisper.dry_run import clips_at_once, find_batch, seconds_a_clip
+from lab2_whisper.dry_run import clips_at_once, devices, find_batch, seconds_a_clip
 from lab2_whisper.metrics import Rate, difference
 from lab2_whisper.presets import Preset, choose, forecast
 from lab2_whisper.run import Run
@@ -60,7 +58,7 @@ class Outcome:
     best: Path  # a folder with the best weights, as from_pretrained takes it
     history: pd.DataFrame  # a row a log: step, loss, learning_rate, eval_loss, eval_wer, ...
     data: dict[str, str]  # corpus -> version
-    seconds_per_step: float
+    seconds_per_step: float  # of this session, with its validations and checkpoints
 
 
 def train(
@@ -76,7 +74,7 @@ def train(
     folder for a copy of the corpora, where the store is on a slow Drive.
     """
     started = time.monotonic()
-    PartialState()  # on several devices: which one is this process's
+    devices()  # on several: which one is this process's
     home = Path(folder).expanduser() / run.name
     model, tokenizer = load_whisper(run.model, run.language)
     preset = _preset(model, run)
@@ -126,8 +124,9 @@ def _resume_point(trainer: WhisperTrainer, store: Store, settings: dict[str, Any
     """The checkpoint to go on from, unpacked by one process for all."""
     home = Path(trainer.args.output_dir)
     if trainer.accelerator.is_main_process:
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(parents=True)
+        home.mkdir(parents=True, exist_ok=True)
+        for left in (*home.glob("checkpoint-*"), home / "best", home / "merged"):
+            shutil.rmtree(left, ignore_errors=True)  # and nothing else that may lie there
         found = checkpoints.latest_valid(store, trainer.run.name, home, settings)
         if found:
             shutil.copytree(found / checkpoints.BEST, home / "best")
@@ -208,18 +207,18 @@ def adapt(model, preset: Preset, dropout: float = 0.0):
 
 def arguments(home: Path, run: Run, preset: Preset, batch: int) -> Seq2SeqTrainingArguments:
     """transformers' settings for a run. `batch` clips at once on each device."""
-    launched = os.environ.get("WORLD_SIZE")  # by accelerate: a process for each device
-    devices = int(launched) if launched else max(1, torch.cuda.device_count())
-    return Seq2SeqTrainingArguments(
+    together = batch * devices().num_processes
+    settings = Seq2SeqTrainingArguments(
         output_dir=str(home),
         max_steps=run.steps,
         per_device_train_batch_size=batch,
         per_device_eval_batch_size=16,  # windows of 30 s, but nothing is kept for gradients
-        gradient_accumulation_steps=max(1, preset.clips_per_step // (batch * devices)),
+        gradient_accumulation_steps=max(1, preset.clips_per_step // together),
         learning_rate=preset.learning_rate,
         warmup_steps=round(run.warmup * run.steps),
         lr_scheduler_type="linear",
         optim=preset.optimizer,
+        use_cpu=not torch.cuda.is_available(),
         fp16=preset.precision == "float16" and torch.cuda.is_available(),
         bf16=preset.precision == "bfloat16" and torch.cuda.is_available(),
         activation_checkpointing=preset.checkpointing,
@@ -238,27 +237,42 @@ def arguments(home: Path, run: Run, preset: Preset, batch: int) -> Seq2SeqTraini
         report_to="none",
         disable_tqdm=False,
     )
+    settings._n_gpu = min(1, settings.n_gpu)  # else it would spread a batch over all GPUs, unasked
+    return settings
 
 
-def rehearse(store: Store, run: Run) -> str:
-    """What a run will take on this machine, in words, from a few passes timed now.
+def rehearse(store: Store, run: Run, copy_to: str | Path | None = None) -> str:
+    """What a run will take on this machine, in words, from what is timed now.
 
-    Reading and scoring are not in it: a tenth or so on top.
+    A few passes of training, and some clips of validation that are heard. Reading is not in it.
     """
-    model, _ = load_whisper(run.model, run.language)
+    model, tokenizer = load_whisper(run.model, run.language)
     preset = _preset(model, run)
-    model = adapt(model, preset).to(PartialState().device)
+    corpus = run.corpora[0][0]
+    heard = open_corpus(store, corpus, "validation", copy_to=copy_to)
+    scored = -(-run.steps // run.evaluate_every) * min(len(heard), run.validation_clips)
+    scored += 2 * len(open_corpus(store, corpus, "test", copy_to=copy_to))
+    a_clip = _seconds_heard((model, tokenizer), heard, run.language)
+    model = adapt(model, preset).to(devices().device)
     batch = run.batch or find_batch(model, preset)
-    rows = open_corpus(store, run.corpora[0][0], "train").select_columns("seconds")
+    rows = open_corpus(store, corpus, "train", copy_to=copy_to).select_columns("seconds")
     share = run.full_windows if run.short_context else 1.0
     full = seconds_a_clip(model, preset, clips_at_once(batch, WINDOW_SECONDS), WINDOW_SECONDS)
     seconds = min(WINDOW_SECONDS, math.ceil(np.mean(rows["seconds"]) + 1))
     short = seconds_a_clip(model, preset, clips_at_once(batch, seconds), seconds)
     a_step = preset.clips_per_step * ((1 - share) * short + share * full)
     return (
-        f"{preset.method}, {batch} clips at once. {forecast(a_step, run.steps)}. A checkpoint takes "
-        f"{_checkpoint_gb(model, preset):.1f} GB on the store, and two are kept."
+        f"{preset.method}, {batch} clips at once. {forecast(a_step, run.steps, scored * a_clip)}. "
+        f"A checkpoint takes {_checkpoint_gb(model, preset):.1f} GB on the store, and two are kept."
     )
+
+
+def _seconds_heard(model: tuple, clips, language: str, some: int = 16) -> float:
+    """Of one clip in a window of 30 s, once it is warm."""
+    for _ in range(2):
+        started = time.perf_counter()
+        count = len(listen(model, clips.select(range(min(some, len(clips)))), language).table)
+    return (time.perf_counter() - started) / count
 
 
 def _checkpoint_gb(model, preset: Preset) -> float:
@@ -301,7 +315,12 @@ class Verdict:
         return f"{self.corpus}\n  before {self.before.score}\n  after  {self.after.score}"
 
 
-def judge(store: Store, outcome: Outcome, out_of_domain: tuple[str, ...] = ()) -> list[Verdict]:
+def judge(
+    store: Store,
+    outcome: Outcome,
+    out_of_domain: tuple[str, ...] = (),
+    copy_to: str | Path | None = None,
+) -> list[Verdict]:
     """Hear the test split of the run's first corpus, and of others, once, before and after."""
     if not outcome.finished:
         raise LabError(
@@ -310,7 +329,7 @@ def judge(store: Store, outcome: Outcome, out_of_domain: tuple[str, ...] = ()) -
         )
     verdicts = []
     for corpus in (outcome.run.corpora[0][0], *out_of_domain):
-        clips = open_corpus(store, corpus, "test", outcome.data.get(corpus, "latest"))
+        clips = open_corpus(store, corpus, "test", outcome.data.get(corpus, "latest"), copy_to)
         before, after = (
             listen(model, clips, outcome.run.language)
             for model in (outcome.run.model, outcome.best)
@@ -340,6 +359,7 @@ def compare(store: Store, runs: list[Run], **options: Any) -> pd.DataFrame:
                 "corpora": ", ".join(f"{name} x{weight:g}" for name, weight in run.corpora),
                 "learning_rate": outcome.preset.learning_rate,
                 "steps": outcome.step,
+                "finished": outcome.finished,
                 "baseline_wer": rates["eval_wer"].iloc[0],
                 "wer": best["eval_wer"],
                 "wer_orthographic": best["eval_wer_orthographic"],
@@ -359,6 +379,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--evaluate-every", type=int, default=200)
     parser.add_argument("--batch", type=int, help="clips at once on each device")
+    parser.add_argument("--machine", help="whose preset to take; by default this machine's")
     parser.add_argument("--minutes", type=float, help="stop and save after so many")
     parser.add_argument("--folder", default="build/whisper")
     given = parser.parse_args()
@@ -369,9 +390,10 @@ def main() -> None:
         steps=given.steps,
         evaluate_every=given.evaluate_every,
         batch=given.batch,
+        machine=given.machine,
     )
     outcome = train(open_store(given.store), run, given.minutes, given.folder)
-    if PartialState().is_main_process:
+    if devices().is_main_process:
         print(f"step {outcome.step}, finished: {outcome.finished}, best weights in {outcome.best}")
 
 

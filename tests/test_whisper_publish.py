@@ -1,13 +1,14 @@
 """What is published: a model card with both WERs, a copy that faster-whisper serves."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from whisper_models import tiny_whisper
 
-from lab2_whisper import publish
+from lab2_whisper import checkpoints, publish
 from lab2_whisper.metrics import difference, score
 from lab2_whisper.presets import choose
 from lab2_whisper.schema import LabError, model_of
@@ -24,7 +25,11 @@ def heard(transcripts: list[str]) -> Heard:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("published")
+    return publish.register(*trained(tmp_path_factory.mktemp("published")))
+
+
+def trained(folder):
+    """A store, and what a training and its judgement come to."""
     run = Run("r", str(tiny_whisper(folder / "tiny")))
     history = pd.DataFrame({"step": [0], "eval_wer": [0.5]})
     data = {"nano_pl": "20261123T000000000000Z-00000000"}
@@ -33,7 +38,19 @@ def published(tmp_path_factory):
     change = difference(SAID, before, after)
     verdicts = [Verdict(name, heard(before), heard(after), change)
                 for name in ("nano_pl", "fleurs_pl")]  # fmt: skip
-    return publish.register(open_store(folder / "store"), outcome, verdicts)
+    return open_store(folder / "store"), outcome, verdicts
+
+
+def test_registering_again_keeps_one_version_and_one_checkpoint(tmp_path):
+    store, outcome, verdicts = trained(tmp_path)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "trainer_state.json").write_text('{"global_step": 7}')
+    for _ in range(2):
+        checkpoints.publish(store, "r", tmp_path / "state", {})
+    first, again = (publish.register(store, outcome, verdicts) for _ in range(2))
+    assert first.version == again.version and len(store.list_files("checkpoint_r")) == 1
+    later = publish.register(store, replace(outcome, step=8), verdicts)
+    assert later.version != first.version
 
 
 def test_the_record_has_both_rates_before_and_after_and_the_data(published):

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import pytest
 from whisper_models import tiny_whisper
@@ -64,6 +66,23 @@ def test_modal_trains_in_sessions_and_registers_the_model(tmp_path):
     assert modal_app.train_some.local(run, str(store), 1e-9) is None
     figures = modal_app.train_some.local(run, str(store), 60)
     assert open_store(store).load_model(model_of("nano_pl")).metrics == figures
+
+
+def test_on_modal_a_session_begins_the_next_one_itself(monkeypatch, tmp_path):
+    from lab2_whisper import modal_app
+
+    order = []
+    monkeypatch.setattr(modal_app.modal, "is_local", lambda: False)
+    for name in ("reload", "commit"):
+        monkeypatch.setattr(modal_app.volume, name, lambda name=name: order.append(name))
+    spawn = create_autospec(modal_app.train_some.spawn, side_effect=lambda *_: order.append("next"))
+    monkeypatch.setattr(modal_app.train_some, "spawn", spawn)
+    unfinished = SimpleNamespace(finished=False, step=3)
+    monkeypatch.setattr(modal_app, "train", lambda *_, **__: order.append("train") or unfinished)
+    run = Run("cloud")
+    assert modal_app.train_some.local(run, str(tmp_path), 5) is None
+    assert order == ["reload", "train", "commit", "next"]
+    spawn.assert_called_once_with(run, str(tmp_path), 5)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -12,13 +12,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import pytest
 import tiktoken
 import torch
 from safetensors.torch import load_file
 from whisper_models import ranks, real_tokenizer, tiny_whisper
 
-from lab2_whisper import checkpoints, presets
+from lab2_whisper import checkpoints, pictures, presets
 from lab2_whisper.corpora import nano
 from lab2_whisper.dataset import (
     IGNORED,
@@ -35,7 +36,7 @@ from lab2_whisper.scoring import listen, load_whisper
 from lab2_whisper.stored import open_corpus
 from lab2_whisper.trainer import ByLength, WhisperTrainer
 from lab2_whisper.training import Run, adapt, arguments, compare, judge, rehearse, train
-from labstore import open_store
+from labstore import NotWritable, StoreError, open_store
 
 STEPS = 12
 
@@ -233,6 +234,25 @@ def test_a_finished_run_stays_as_it_is(early, trained, run, store, tmp_path):
     assert load_whisper(outcome.best)
 
 
+def test_on_another_kind_of_machine_it_says_how_to_go_on(store, run, tmp_path):
+    train(store, run, minutes=1e-9, folder=tmp_path / "work")
+    with pytest.raises(LabError, match=r"begun on a machine of the kind 'cpu'.*machine = 'cpu'"):
+        train(store, replace(run, machine="t4"), folder=tmp_path / "work")
+
+
+@pytest.mark.parametrize("name", ["../up", "/absolute", "", "With Capitals"])
+def test_a_name_that_is_none_makes_no_run(run, name):
+    with pytest.raises(StoreError, match="no name for a store"):
+        replace(run, name=name)
+
+
+def test_training_removes_nothing_of_others(store, run, tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "mine.txt").write_text("mine")
+    train(store, run, minutes=1e-9, folder=tmp_path)
+    assert (tmp_path / "r" / "mine.txt").read_text() == "mine"
+
+
 def test_checkpoints_of_other_settings_are_refused(store, run, tmp_path):
     train(store, run, minutes=1e-9, folder=tmp_path / "work")
     with pytest.raises(LabError, match=r"made with seed = 0, not 1"):
@@ -329,7 +349,9 @@ def test_presets_are_chosen_by_machine_and_size():
     assert presets.choose(242_000_000, "t4").method == "full"
     assert presets.choose(764_000_000, "t4").method == "frozen encoder"
     assert presets.choose(1_543_000_000, "t4").method == "lora"
-    assert presets.choose(1_300_000, "cpu").size == "nano"
+    for name in ("cpu", "t4", "a100"):
+        nano = presets.choose(1_300_000, name)
+        assert (nano.machine, nano.size, nano.learning_rate) == (name, "nano", 1e-3)
     assert all(row.precision != "bfloat16" for row in presets.PRESETS if row.machine == "t4")
     with pytest.raises(LabError, match="Choose from: cpu, t4, l4, a100"):
         presets.choose(1, "tpu")
@@ -344,10 +366,8 @@ def test_the_largest_batch_is_found_without_dying():
     assert presets.largest_batch(runs, 4) == 4
     with pytest.raises(LabError, match="Not even one clip"):
         presets.largest_batch(lambda clips: runs(100), 64)
-    assert (
-        presets.forecast(3.6, 10_000)
-        == "10000 steps of 3.60 s: 10.0 hours, 3 session(s) of 4 hours"
-    )
+    said = presets.forecast(3.6, 10_000, scoring=1.5 * 3600)
+    assert said.startswith("10000 steps of 3.60 s and 1.5 hours of scoring: 11.5 hours, 3 session")
 
 
 def test_longer_windows_are_heard_fewer_at_once():
@@ -376,7 +396,8 @@ def test_a_step_in_parts_is_the_same_step(store, run, tmp_path):
 
 def test_a_rehearsal_tells_hours_sessions_and_room(store, run):
     said = rehearse(store, replace(run, steps=1000))
-    assert re.search(r"1000 steps of [\d.]+ s: [\d.]+ hours, \d+ session\(s\) of 4 hours", said)
+    steps = r"1000 steps of [\d.]+ s and [\d.]+ hours of scoring"
+    assert re.search(steps + r": [\d.]+ hours, \d+ session\(s\) of 4 hours", said)
     assert "GB on the store" in said
 
 
@@ -388,21 +409,52 @@ def test_without_bitsandbytes_the_8_bit_optimizer_is_named(store, run, monkeypat
         rehearse(store, run)
 
 
-def test_runs_are_compared_in_one_table(store, run, tmp_path):
-    runs = [replace(run, name=name, steps=4, learning_rate=rate)
-            for name, rate in (("slow", 1e-5), ("fast", 1e-3))]  # fmt: skip
+def test_runs_that_differ_in_model_or_data_are_compared_in_one_table(store, run, tmp_path):
+    build_corpus(store, nano(), "other_pl", processes=1)
+    mixed = (("nano_pl", 1.0), ("other_pl", 0.5))
+    runs = [replace(run, name="slow", steps=4, learning_rate=1e-5),
+            replace(run, name="mixed", steps=4, corpora=mixed)]  # fmt: skip
     table = compare(store, runs, folder=tmp_path)
-    assert set(table["run"]) == {"slow", "fast"} and table["wer"].is_monotonic_increasing
+    assert set(table["corpora"]) == {"nano_pl x1", "nano_pl x1, other_pl x0.5"}
+    assert table["wer"].is_monotonic_increasing and table["finished"].all()
+    assert pictures.experiments(table).axes
 
 
-def test_judging_hears_the_test_split_before_and_after(store, run, tmp_path, monkeypatch):
+def test_judging_hears_the_test_splits_before_and_after(store, run, tmp_path, monkeypatch):
     outcome = train(store, replace(run, steps=4), folder=tmp_path)
+    build_corpus(store, nano(), "other_pl", processes=1)
     few = lambda *a, **k: open_corpus(*a, **k).select(range(4))  # noqa: E731
     monkeypatch.setattr("lab2_whisper.training.open_corpus", few)
-    (verdict,) = judge(store, outcome)
-    assert verdict.before.score.clips == verdict.after.score.clips == 4
-    assert len(verdict.after.worst(2)) == 2
-    assert "before WER" in str(verdict)
+    verdicts = judge(store, outcome, ("other_pl",), copy_to=tmp_path / "copies")
+    assert [verdict.corpus for verdict in verdicts] == ["nano_pl", "other_pl"]
+    for verdict in verdicts:
+        assert verdict.before.score.clips == verdict.after.score.clips == 4
+        assert len(verdict.after.worst(2)) == 2
+        assert "before WER" in str(verdict)
+    assert list((tmp_path / "copies").iterdir())
+
+
+def test_a_damaged_clip_does_not_end_the_scoring(run, store):
+    clips = open_corpus(store, "nano_pl", "test").select(range(2)).to_list()
+    clips[1]["audio"] = b"no sound at all"
+    assert listen(run.model, datasets.Dataset.from_list(clips)).score.clips == 2
+
+
+def test_a_checkpoint_that_cannot_be_published_does_not_end_the_training(
+    store, run, whole, monkeypatch, capsys
+):
+    save, folder, calls = store.save_files, store.root.parent, []
+
+    def full_at_first(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise NotWritable("No space left on device.")
+        return save(*arguments)
+
+    monkeypatch.setattr(store, "save_files", full_at_first)
+    outcome = train(store, run, folder=folder / "work")
+    assert outcome.finished and len(calls) == 3 and same(final_weights(store, folder), whole)
+    assert "was not published, the next one will be tried: No space" in capsys.readouterr().out
 
 
 def test_a_wav2vec2_is_scored_on_the_same_clips(store, tmp_path):

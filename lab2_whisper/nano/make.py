@@ -1,8 +1,8 @@
 """Make the nano corpus and the nano tokenizer: python -m lab2_whisper.nano.make
 
 The corpus has the layout of a Common Voice release. Its sentences are the project's own; its
-voices are espeak-ng's (Debian package espeak-ng), each with its own pitch. No sentence and no
-voice of test or validation occurs in train, but every word does.
+voices are espeak-ng's (Debian package espeak-ng), each with its own pitch; its sound is MP3 of few
+bits. No sentence and no voice of test or validation occurs in train, but every word does.
 """
 
 from __future__ import annotations
