@@ -18,7 +18,7 @@ KEYS = {
     "corpora": "bytes_ratio seconds_ratio source_bytes_ratio source_seconds_ratio "
     "clips_per_second time_growth_10x memory_growth_10x",
     "training": "baseline_wer tuned_wer test_words seconds kills identical short_context_speedup "
-    "short_context_wer_delta",
+    "short_context_wer_delta full_context_wer short_context_wer baseline_wer_without_mp3",
     "transcription": "speedup short_context_speedup cold_start_s first_text_s peak_gb",
 }  # benchmarks/store.py is run by test_store.py
 LONG = {"training"}  # what it does is done by test_whisper_training.py, in less time
