@@ -173,44 +173,66 @@ COLUMNS = {
 }  # where they are, in pixels from the left
 
 
+TABLE_IS_THERE = """() => document.querySelectorAll('[data-testid=stDataFrame]').length == 1 &&
+    document.querySelector('[data-test-script-state]').dataset.testScriptState == 'notRunning'"""
+
+
 def cell(tab, line: int, column: str) -> tuple[float, float]:
     """The place on the page of a cell in the table of cues, which is drawn on a canvas."""
-    tab.wait_for_function("document.querySelectorAll('[data-testid=stDataFrame]').length == 1")
+    tab.wait_for_function(TABLE_IS_THERE)
     where = "table => table.getBoundingClientRect().toJSON()"
     box = tab.get_by_test_id("stDataFrame").evaluate(where)
     header, height = 36, 35
     return box["x"] + COLUMNS[column], box["y"] + header + height * (line + 0.5)
 
 
+def again_and_again(tab, attempt, unless: str) -> None:
+    """A click is lost while the table is being drawn, so people click once more."""
+    for _ in range(20):
+        with contextlib.suppress(TimeoutError):
+            attempt()
+            return
+        tab.keyboard.press("Escape")
+    pytest.fail(unless)
+
+
 def write(tab, line: int, column: str, text: str) -> None:
     """Replace what is in a cell."""
     editor = tab.locator(".gdg-input")
-    for _ in range(20):  # a click is lost while the table is being drawn
+
+    def attempt():
         tab.mouse.dblclick(*cell(tab, line, column))
-        with contextlib.suppress(TimeoutError):
-            editor.wait_for(timeout=2000)
-            break
+        editor.wait_for(timeout=2000)
+
+    again_and_again(tab, attempt, f"line {line} could not be edited")
     editor.fill(text)
     editor.press("Enter")
     editor.wait_for(state="detached")
 
 
 def remove(tab, line: int) -> None:
-    """Mark a line and delete it."""
-    tab.mouse.move(*cell(tab, line, "mark"))
-    tab.mouse.click(*cell(tab, line, "mark"))
-    tab.keyboard.press("Delete")
+    """Mark a line, which brings up the button that deletes it."""
+    button = tab.get_by_role("button", name="Delete row(s)")
+    marked = tab.locator(f"tr[aria-rowindex='{line + 2}'][aria-selected=true]")
+
+    def attempt():
+        tab.mouse.click(*cell(tab, line, "mark"))
+        marked.wait_for(state="attached", timeout=2000)
+        button.click(timeout=2000)
+
+    again_and_again(tab, attempt, f"line {line} could not be removed")
+    button.wait_for(state="detached")
 
 
 def play_from(tab, line: int, seconds: float) -> None:
     """Click a line's button until the player is past the line's start."""
     passed = "start => document.querySelector('video').currentTime >= start - 0.01"
-    for _ in range(20):
+
+    def attempt():
         tab.mouse.click(*cell(tab, line, "play"))
-        with contextlib.suppress(TimeoutError):
-            tab.wait_for_function(passed, arg=seconds, timeout=3000)
-            return
-    pytest.fail(f"the player did not go to line {line}")
+        tab.wait_for_function(passed, arg=seconds, timeout=3000)
+
+    again_and_again(tab, attempt, f"the player did not go to line {line}")
 
 
 def test_a_polish_clip_becomes_text_subtitles_and_four_files(
