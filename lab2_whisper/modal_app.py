@@ -1,8 +1,8 @@
 """The Whisper lab on Modal: the feature stage fanned out, training and transcription on GPUs.
 
     modal volume put whisper-data cv-corpus-26.0-2026-06-12-pl.tar.gz
-    modal run lab2_whisper/modal_app.py --archive cv-corpus-26.0-2026-06-12-pl.tar.gz \
-        --corpus common_voice_pl
+    modal run lab2_whisper/modal_app.py::features \
+        --archive cv-corpus-26.0-2026-06-12-pl.tar.gz --corpus common_voice_pl
     modal run --detach lab2_whisper/modal_app.py::training --corpus common_voice_pl \
         --model openai/whisper-small --name small_pl
     modal volume put whisper-data interviews
@@ -134,7 +134,8 @@ def training(corpus: str, model: str, name: str, steps: int = 2000) -> None:
     run = Run(name, model, corpora=((corpus, 1.0),), steps=steps)
     train_some.spawn(run, f"{DATA}/store")
     print(
-        "It runs on Modal, for as many sessions as it takes: `modal app logs whisper` tells how far."
+        "It runs on Modal, for as many sessions as it takes. How far it is: "
+        f"`modal app logs {app.app_id}`, or {app.get_dashboard_url()}"
     )
 
 

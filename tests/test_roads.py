@@ -6,21 +6,26 @@ What needs clean environments is rehearsed in tests/rehearse.
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from datetime import date
 from pathlib import Path
+from unittest import mock
 
+import modal
 import pytest
 import yaml
 from conftest import ROOT
 from croniter import croniter
+from modal.cli import run as modal_run
 
 from lab1_iris import daily as iris_daily
 from lab1_iris import inference as iris_inference
 from lab1_wine import daily as wine_daily
 from lab1_wine import inference as wine_inference
+from lab2_whisper import modal_app as whisper_app
 from labstore.files import FileStore
 from labstore.ledger import missing_dates
 
@@ -94,6 +99,39 @@ def test_nothing_is_deployed_without_credentials(monkeypatch, tmp_path):
     monkeypatch.setenv("MODAL_TOKEN_ID", "ak-none")
     monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-none")
     assert deploy_modal.credentials() == []
+
+
+def runs_told() -> set[str]:
+    """Each `modal run ...` of the docs and of the apps' own texts."""
+    files = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *deploy_modal.LABS.values()]
+    texts = [path.read_text().replace("\\\n", " ") for path in files]
+    found = [re.findall(r"modal run ([^`#\n]*modal_app[^`#\n]*)", text) for text in texts]
+    return {" ".join(command.split()) for commands in found for command in commands}
+
+
+@pytest.mark.parametrize("told", sorted(runs_told()))
+def test_modals_own_command_line_understands_what_is_told(told, monkeypatch):
+    """It finds one function to run, and that takes the options; nothing is run."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # Modal puts the app's folder there,
+    monkeypatch.setitem(sys.modules, "modal_app", None)  # and the app under this name
+    context = modal_run.run.make_context("modal run", shlex.split(told))
+    name, command, options = modal_run.run.resolve_command(
+        context, [*context._protected_args, *context.args]
+    )
+    command.make_context(name, options)
+
+
+def test_a_training_on_modal_says_where_it_can_be_watched(monkeypatch, capsys):
+    """An app that was run and not deployed goes by its id."""
+    double = mock.create_autospec(modal.App, instance=True, app_id="ap-123")
+    double.get_dashboard_url.return_value = "https://modal.example.org/ap-123"
+    monkeypatch.setattr(whisper_app, "app", double)
+    monkeypatch.setattr(whisper_app, "train_some", mock.create_autospec(modal.Function))
+    whisper_app.training("common_voice_pl", "openai/whisper-small", "small_pl")
+    whisper_app.train_some.spawn.assert_called_once()
+    said = capsys.readouterr().out
+    assert "`modal app logs ap-123`" in said and "https://modal.example.org/ap-123" in said
 
 
 # --------------------------------------------------------------------- other schedulers
