@@ -77,7 +77,6 @@ TYPES = {  # a column's dtype in a schema -> its type in Hopsworks
     "datetime64[us, UTC]": "timestamp",
 }
 PAGE = 1000  # entries of a folder in one answer
-FAILED = {"FAILED", "KILLED", "FRAMEWORK_FAILURE", "APP_MASTER_START_FAILED"}
 WAIT_SECONDS, WAIT_AT_MOST = 10, 3600
 
 
@@ -204,11 +203,11 @@ class HopsworksStore:
             job, _ = stored.insert(
                 rows,
                 operation="insert",
-                wait=True,
+                write_options={"start_offline_materialization": False},
                 validation_options={"run_validation": False, "schema_validation": False},
             )
             if job is not None:  # HUDI: a job in the cluster makes the rows readable
-                _await(job)
+                _materialize(job)
 
     def _drop_empty_delta(self, group: FeatureGroup) -> None:
         """Remove the group that the client has registered before it failed to write to it."""
@@ -282,8 +281,9 @@ class HopsworksStore:
     def feature_view(self, group: FeatureGroup, labels: Sequence[str] = ()) -> Any:
         """Hopsworks' feature view of a stored group, for training there; made if it is not there yet.
 
-        Its data hold every insert: `newest(group, view.get_batch_data(primary_key=True,
-        event_time=True))` keeps of each key the last.
+        Its data hold every insert, of which `newest` keeps each key's last. The client returns
+        labels apart from the rest in `view.training_data(primary_key=True, event_time=True)`, and
+        not at all in `view.get_batch_data`.
         """
         names, stored = _names(group), self._find(group)
         if stored is None:
@@ -499,7 +499,7 @@ class HopsworksStore:
 
 
 def newest(group: FeatureGroup, rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each key the row ingested last, from data that Hopsworks returned with every insert."""
+    """Of each key the row ingested last, from data that Hopsworks returned with all columns."""
     return in_order(group, newest_rows(_as_declared(group, rows), group.primary_key))
 
 
@@ -552,19 +552,17 @@ def _is_delta_refusal(error: Exception) -> bool:
     return "delta library is not installed" in said or "load balancer" in said
 
 
-def _await(job: Any) -> None:
-    """Wait until rows sent to a job of Hopsworks can be read. Raises where the job failed."""
-    if job.get_final_state() == "UNDEFINED":
-        # While another insert's run goes on, the client starts none for ours: run it afterwards.
-        end = time.monotonic() + WAIT_AT_MOST
-        while job.run(await_termination=True) is None:
-            if time.monotonic() > end:
-                raise StoreError(f"The job {job.name} has been busy for an hour: see it there.")
-            time.sleep(WAIT_SECONDS)
-    if (state := job.get_final_state()) in FAILED:
-        raise StoreError(
-            f"The job {job.name}, which writes the rows, ended as {state}: see its logs."
-        )
+def _materialize(job: Any) -> None:
+    """Run the job that makes sent rows readable, to its end. Raises where it fails.
+
+    While another insert's run goes on, the client starts none and returns None. That run may have
+    begun before our rows were sent, so only one of our own will do.
+    """
+    end = time.monotonic() + WAIT_AT_MOST
+    while job.run(await_termination=True) is None:
+        if time.monotonic() > end:
+            raise StoreError(f"The job {job.name} has been busy for an hour: see it there.")
+        time.sleep(WAIT_SECONDS)
 
 
 def _described(model: Any) -> dict[str, Any]:

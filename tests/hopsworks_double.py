@@ -10,8 +10,11 @@ written after its source, release 5.2.1:
   does outside of a cluster without load balancers (`outside`);
 - a group that was registered but never written to cannot be read, and one that is only in a store
   shared with the project (`shared`) raises where others are None;
-- HUDI rows are readable once a job has run; while another run goes on (`busy`), `insert` returns
-  without one, and a failing job (`failing`) raises;
+- HUDI rows are readable once a job has run that began after they were sent and ended; while
+  another writer's run goes on (`busy`) the client starts none, afterwards the job's state is that
+  run's, and a failing job (`failing`) raises;
+- a feature view's labels come apart from the rest in training data, which end now, and not at all
+  in batch data;
 - `exists` is False for whatever fails (`down`); folders are made one by one, listed 1000 at a
   time, and nothing is overwritten unasked;
 - a model's version is a running number; its download leaves out folders called Artifacts;
@@ -38,6 +41,7 @@ import requests
 from hopsworks_common.client.exceptions import (
     DatasetException,
     FeatureStoreException,
+    JobException,
     JobExecutionException,
     ModelRegistryException,
     RestAPIError,
@@ -103,6 +107,7 @@ class Group:
     features: list[Feature] = field(default_factory=list)
     rows: pd.DataFrame | None = None
     pending: list[pd.DataFrame] = field(default_factory=list)  # sent, but no job has run yet
+    last_run: str = ""  # how the job's last run ended
     commits: int = 0
 
 
@@ -118,7 +123,7 @@ class Cluster:
         self.folders = {"Resources", "Models"}
         self.shared: set[str] = set()  # names of groups in a store shared with the project
         self.outside = self.failing = self.down = False
-        self.busy = 0  # how often a job is asked to run before another's run is over
+        self.busy = 0  # how often a job is asked for its state before another's run is over
         self.jobs_run = 0
         self.random = random.Random(seed)
         self._handles: dict[int, object] = {}
@@ -221,13 +226,11 @@ class Cluster:
         self._answer()
         return {number: {} for number in range(group.commits)[:limit]}
 
-    def _insert(
-        self, group, features, operation="upsert", wait=False, validation_options=None, **more
-    ):
+    def _insert(self, group, features, operation="upsert", wait=False, **options):
         self._answer()
         rows = Engine._convert_to_default_dataframe(None, features)
         found = Engine._parse_schema_feature_group(None, rows)
-        if (validation_options or {}).get("schema_validation", True):
+        if options.get("validation_options", {}).get("schema_validation", True):
             found = DataFrameValidator()._validate_schema(self._handle(group), rows, found)
         if (group.name, group.version) not in self.groups:
             group.features = found
@@ -243,7 +246,8 @@ class Cluster:
             return None, None
         group.pending.append(rows)
         job = self._job(group, operation)
-        job.run(await_termination=wait)
+        if options.get("write_options", {}).get("start_offline_materialization", True):
+            job.run(await_termination=wait)
         return job, None
 
     def _commit(self, group, rows, operation="upsert"):
@@ -255,21 +259,34 @@ class Cluster:
 
     def _job(self, group, operation):
         def run(args=None, await_termination=True, **_):
-            if self.busy:
-                self.busy -= 1
+            if Job._is_materialization_running(job, args):
                 return None
             self.jobs_run += 1
-            if self.failing and await_termination:
-                raise JobExecutionException("The job failed, its final status is FAILED")
-            while group.pending and not self.failing:
-                self._commit(group, group.pending.pop(0), operation)
+            if await_termination:
+                self._materialize(group, operation)
+            else:
+                self.busy = 1  # nobody waits for it, so its rows are not there yet
             return spec(Execution)
 
-        def state():
-            return "FAILED" if self.failing else "UNDEFINED" if group.pending else "SUCCEEDED"
-
         name = f"{group.name}_{group.version}_offline_fg_materialization"
-        return spec(Job, name=name, run=run, get_final_state=state)
+        job = spec(Job, name=name, run=run, get_final_state=partial(self._state_of_job, group))
+        return job
+
+    def _materialize(self, group, operation):
+        group.last_run = "FAILED" if self.failing else "SUCCEEDED"
+        if self.failing:
+            raise JobExecutionException("The Hopsworks Job failed, use the Hopsworks UI")
+        while group.pending:
+            self._commit(group, group.pending.pop(0), operation)
+
+    def _state_of_job(self, group):
+        if self.busy:
+            self.busy -= 1
+            group.last_run = "SUCCEEDED"  # the other's, when it is over
+            return "UNDEFINED"
+        if not group.last_run:
+            raise JobException("No executions found for job")
+        return group.last_run
 
     def _query(self, group, names, filters):
         def read(online=False, dataframe_type="default", **_):
@@ -296,12 +313,28 @@ class Cluster:
     def _get_or_create_view(self, name, query, version, description="", labels=None):
         asked = {"read": query.read.side_effect, "labels": labels}
         kept = self.views.setdefault((name, version), asked)
+        group = self.groups[name, version]
+
+        def columns(rows, primary_key=False, event_time=False):
+            unasked = [] if primary_key else group.primary_key
+            return rows.drop(columns=[*unasked, *([] if event_time else [group.event_time])])
+
+        def training_data(**asked):
+            rows = kept["read"]()
+            rows = rows[rows[group.event_time] < pd.Timestamp.now("UTC").tz_localize(None)]
+            rows = columns(rows, **asked)
+            return Engine._split_labels(Engine.__new__(Engine), rows, kept["labels"], "default")
+
+        def batch_data(**asked):
+            return columns(kept["read"](), **asked).drop(columns=kept["labels"])
+
         return spec(
             FeatureView,
             name=name,
             version=version,
             labels=kept["labels"],
-            get_batch_data=lambda **_: kept["read"](),
+            get_batch_data=batch_data,
+            training_data=training_data,
         )
 
     # -------------------------------------------------------------- datasets

@@ -265,6 +265,7 @@ def test_long_texts_are_kept(store):
 
 # -------------------------------------------------------------------------- DELTA and HUDI
 
+BUSY = pytest.mark.filterwarnings("ignore:Materialization job is already running")  # the client's
 ROWS = [  # the contract's tests of rows
     test
     for name, test in vars(contract).items()
@@ -306,22 +307,28 @@ def test_any_other_refusal_of_an_insert_removes_nothing(store, cluster):
     assert cluster.groups
 
 
-def test_an_insert_waits_for_another_ones_job_and_then_runs_its_own(store, cluster, monkeypatch):
+@BUSY
+@pytest.mark.parametrize("asked", [1, 3])
+def test_an_insert_waits_for_another_ones_job_and_then_runs_its_own(
+    store, cluster, monkeypatch, asked
+):
+    """The other run began before the rows were sent: when it is over, they are still unreadable."""
     waits = []
     monkeypatch.setattr(adapter.time, "sleep", waits.append)
-    cluster.outside, cluster.busy = True, 3
+    cluster.outside, cluster.busy = True, asked
     store.insert(FLOWERS, frame(flower("a")))
-    assert len(waits) == 2 and cluster.jobs_run == 1
+    assert len(waits) == asked and cluster.jobs_run == 1
     assert ids(store.read(FLOWERS)) == ["a"]
 
 
+@BUSY
 def test_a_job_that_stays_busy_or_fails_is_an_error(store, cluster, monkeypatch):
     cluster.outside, cluster.busy = True, 10**9
     monkeypatch.setattr(adapter, "WAIT_AT_MOST", -1)
     with pytest.raises(StoreError, match="busy for an hour"):
         store.insert(FLOWERS, frame(flower("a")))
     cluster.busy, cluster.failing = 0, True
-    with pytest.raises(StoreError, match=r"could not insert 1 rows.*job failed"):
+    with pytest.raises(StoreError, match=r"could not insert 1 rows.*Job failed"):
         store.insert(FLOWERS, frame(flower("b")))
     assert store.read(FLOWERS).empty  # registered, but nothing was ever written to it
     cluster.failing = False
@@ -346,8 +353,16 @@ def test_a_feature_view_has_the_groups_columns_and_labels(store, cluster):
     store.insert(FLOWERS, frame(flower("a", 0, 2.0)))
     view = store.feature_view(FLOWERS, labels=["species"])
     assert (view.name, view.version, view.labels) == ("flowers", 1, ["species"])
-    rows = view.get_batch_data(primary_key=True, event_time=True)
-    assert len(rows) == 3  # every insert
+    features, labels = view.training_data(primary_key=True, event_time=True)
+    assert len(features) == 3 and list(labels) == ["species"]  # every insert
+    rows = adapter.newest(FLOWERS, features.join(labels))
+    pd.testing.assert_frame_equal(rows, store.read(FLOWERS))
+
+
+def test_a_feature_view_without_labels_has_all_columns_in_batch_data(store, cluster):
+    store.insert(FLOWERS, frame(flower("a", 0, 1.0), flower("b", 1)))
+    store.insert(FLOWERS, frame(flower("a", 0, 2.0)))
+    rows = store.feature_view(FLOWERS).get_batch_data(primary_key=True, event_time=True)
     pd.testing.assert_frame_equal(adapter.newest(FLOWERS, rows), store.read(FLOWERS))
 
 
