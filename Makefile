@@ -17,7 +17,7 @@ demo: .venv/all.done  ## run every lab's notebooks at demo size into build/demo,
 iris: .venv/iris.done  ## the Iris lab alone, at demo size, into build/demo
 	$(BIN)/python tools/demo.py iris
 
-wine: .venv/wine.done  ## the Wine lab alone, at demo size, into build/demo
+wine: .venv/wine.done .venv/ctgan.done  ## the Wine lab alone, at demo size, into build/demo
 	$(BIN)/python tools/demo.py wine
 
 whisper: .venv/whisper.done  ## the Whisper lab alone, on its nano corpus, into build/demo
@@ -99,7 +99,7 @@ doctor: .venv/dev.done  ## say for every deployment what is missing here
 	LABS_STORE="$(OWN)" $(BIN)/python tools/doctor.py
 
 .venv/iris.done: EXTRAS = iris,notebook
-.venv/wine.done: EXTRAS = wine,ctgan,notebook
+.venv/wine.done: EXTRAS = wine,notebook
 .venv/whisper.done: EXTRAS = whisper,notebook
 .venv/%.done: EXTRAS = $*
 .venv/%.done: pyproject.toml requirements.txt

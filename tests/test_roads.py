@@ -5,6 +5,7 @@ What needs clean environments is rehearsed in tests/rehearse.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -163,12 +164,27 @@ def test_the_workflow_calls_what_there_is(workflow):
         assert (ROOT / "notebooks" / folder / "1_feature_pipeline.ipynb").exists()
 
 
-def shell(workflow, name: str, folder: Path) -> None:
-    """One of the workflow's steps, as GitHub runs it."""
+NOBODY = {  # git on GitHub's machine knows no name to commit with
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_SYSTEM": "/dev/null",
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "user.useConfigOnly",
+    "GIT_CONFIG_VALUE_0": "true",
+}
+
+
+def step_of(workflow, name: str) -> dict:
     [step] = [s for s in workflow["jobs"]["daily"]["steps"] if s.get("name") == name]
+    return step
+
+
+def shell(workflow, name: str, folder: Path, fails: bool = False, **more: str) -> None:
+    """One of the workflow's steps, as GitHub runs it."""
+    step = step_of(workflow, name)
     command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
-    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+    env = os.environ | NOBODY | step.get("env", {}) | more
+    run = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert bool(run.returncode) == fails, run.stderr
 
 
 def git(*words: str, cwd: Path) -> str:
@@ -205,14 +221,50 @@ def test_the_workflow_keeps_the_store_between_runs_even_when_two_overlap(workflo
         assert (checkout / "store/rows.parquet").read_text() == "1"
         (checkout / f"store/{checkout.name}.parquet").write_text("2")
     for checkout in (second, third):  # the third pushes onto what the second has pushed
-        subprocess.run(["git", "config", "user.name", "t"], cwd=checkout, check=True)
-        subprocess.run(["git", "config", "user.email", "t@example.org"], cwd=checkout, check=True)
         shell(workflow, "keep the store", checkout)
     last = clone("last")
     shell(workflow, "fetch the store", last)
     names = {path.name for path in (last / "store").glob("*.parquet")}
     assert names == {"rows.parquet", "second.parquet", "third.parquet"}
     shell(workflow, "keep the store", last)  # nothing new is no failure
+
+
+def test_a_store_that_cannot_be_asked_for_is_not_taken_for_an_empty_one(workflow, clone, tmp_path):
+    checkout = clone("first")
+    (tmp_path / "origin").rename(tmp_path / "away")
+    shell(workflow, "fetch the store", checkout, fails=True)
+    assert not (checkout / "store").exists()
+
+
+def test_one_labs_failure_leaves_the_other_labs_monitor_published(workflow, tmp_path):
+    name = "publish the monitors"
+    assert step_of(workflow, "run what is due")["id"] == "due"
+    assert "steps.due.outcome == 'failure'" in step_of(workflow, name)["if"]
+    make = tmp_path / "make"
+    make.write_text('#!/bin/sh\necho "$*" >> called\ncase "$1" in *iris*) exit 2; esac\n')
+    make.chmod(0o755)
+    more = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "MONITOR_SPACES": "someone/labs"}
+    shell(workflow, name, tmp_path, fails=True, **more)
+    assert (tmp_path / "called").read_text().splitlines() == [
+        f"push-space-{lab}-monitor-static STORE=store SPACE=someone/labs-{lab}"
+        for lab in ("iris", "wine")
+    ]
+
+
+def test_a_daily_run_installs_no_ctgan_and_the_wine_notebooks_do():
+    """It would bring torch, which a daily run has no use for."""
+    wanted = {
+        target: subprocess.run(
+            ["make", "--dry-run", "--always-make", target],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for target in (".venv/iris.done", "daily-wine", "push-space-wine-monitor-static", "wine")
+    }
+    assert "[wine,notebook]" in wanted["daily-wine"]
+    assert [target for target, said in wanted.items() if "ctgan" in said] == ["wine"]
 
 
 @pytest.mark.parametrize(
