@@ -421,6 +421,31 @@ def test_a_secret_that_was_taken_out_again_is_found_in_the_history(tmp_path):
     assert re.fullmatch(r"commit \w{8}: GitHub token", line)
 
 
+def test_a_secret_in_a_bullet_of_a_message_is_found(tmp_path):
+    git("init", "--quiet", cwd=tmp_path)
+    message = f"Notes\n\n- the token {PLANTED['GitHub token']} is out\n"
+    git("commit", "--quiet", "--allow-empty", "-m", message, cwd=tmp_path)
+    [line] = find_secrets.in_history(tmp_path)
+    assert line.endswith("GitHub token")
+
+
+def test_a_secret_that_came_in_with_a_merge_is_found(tmp_path):
+    """In a file that neither side has like this: a plain `git log -p` shows nothing of it."""
+    git("init", "--quiet", "--initial-branch=main", cwd=tmp_path)
+    git("commit", "--quiet", "--allow-empty", "-m", "Start", cwd=tmp_path)
+    git("switch", "--quiet", "-c", "side", cwd=tmp_path)
+    git("commit", "--quiet", "--allow-empty", "-m", "Side", cwd=tmp_path)
+    git("switch", "--quiet", "main", cwd=tmp_path)
+    git("merge", "--quiet", "--no-ff", "--no-commit", "side", cwd=tmp_path)
+    (tmp_path / "notes.txt").write_text(PLANTED["AWS key"])
+    git("add", ".", cwd=tmp_path)
+    git("commit", "--quiet", "-m", "Merge", cwd=tmp_path)
+    (tmp_path / "notes.txt").unlink()
+    git("commit", "--quiet", "-a", "-m", "Out again", cwd=tmp_path)
+    [line] = find_secrets.in_history(tmp_path)
+    assert line.endswith("AWS key")
+
+
 def test_what_the_project_is_full_of_is_no_secret():
     harmless = f"sha256 {'ab12' * 16}; 20261123T182421826303Z-370e1111; HF_TOKEN=hf_... token = 'not-a-token'"
     assert find_secrets.in_text(harmless, []) is None

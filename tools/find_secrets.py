@@ -73,9 +73,14 @@ def in_tree(root: Path = ROOT) -> Iterator[str]:
 
 
 def in_history(root: Path = ROOT) -> Iterator[str]:
-    """The same for every line that any commit of any branch ever added, and for its message."""
+    """The same for every line that any commit of any branch ever added, and for its message.
+
+    A message is set in by four spaces, so that no line of it looks like one of the changes; of a
+    merge, -c shows what is in none of its parents.
+    """
     values, commit = secrets_here(), ""
-    command = ["git", "log", "--all", "-p", "--no-color", "--no-renames", "--format=commit %H%n%B"]
+    shown = "--format=commit %H%n%w(0,4,4)%B"
+    command = ["git", "log", "--all", "-p", "-c", "--no-color", "--no-renames", shown]
     with subprocess.Popen(
         command, cwd=root, stdout=subprocess.PIPE, text=True, errors="ignore"
     ) as log:
