@@ -14,7 +14,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 import tarfile
 import zlib
 from collections import Counter
@@ -25,6 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
 from lab2_whisper.schema import LANGUAGE, NANO_CORPUS, SPLITS, LabError
+from labstore import secret
 
 RELEASE_SPLITS = {"train.tsv": "train", "dev.tsv": "validation", "test.tsv": "test"}
 UNSPLIT = "validated.tsv"  # read where a release has no splits
@@ -92,7 +92,7 @@ def data_collective(slug: str, locale: str = LANGUAGE, folder: str | Path | None
     """
     import datacollective  # it reads a .env file, too
 
-    if not _secret("MDC_API_KEY"):
+    if not secret("MDC_API_KEY"):
         raise LabError(
             "MDC_API_KEY is not set. Make a key at https://mozilladatacollective.com/api-reference "
             "and set it, in Colab under Secrets (the key icon), elsewhere with "
@@ -428,18 +428,6 @@ def split_by_speaker(clips: list[Clip], share: float = 0.1) -> list[Clip]:
             speaker = order.pop(0)
             split[speaker], taken = name, taken + counts[speaker]
     return [replace(clip, split=split[clip.speaker]) for clip in clips]
-
-
-def _secret(name: str) -> str | None:
-    """A secret of the environment, or of Colab's own store, which then joins the environment."""
-    if not os.environ.get(name):
-        try:
-            from google.colab import userdata
-
-            os.environ[name] = userdata.get(name)
-        except Exception:  # not Colab, no such secret, or no access to it: all mean "not set"
-            return None
-    return os.environ[name]
 
 
 def _locale_folder(path: Path, locale: str) -> Path:

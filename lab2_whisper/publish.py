@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from pathlib import Path
 from lab2_whisper import checkpoints
 from lab2_whisper.schema import FOR_PAGES, RECORD, LabError, model_of
 from lab2_whisper.training import Outcome, Verdict
-from labstore import Damaged, ModelVersion, NotFound, Store
+from labstore import Damaged, ModelVersion, NotFound, Store, secret
 
 
 def register(store: Store, outcome: Outcome, verdicts: list[Verdict]) -> ModelVersion:
@@ -120,7 +119,7 @@ Augmentation: {json.dumps(asdict(run.augment)) if run.augment else "none"}.
 
 def to_hub(version: ModelVersion, repo: str, token: str | None = None, private: bool = True) -> str:
     """Upload a registered model; its address. The token is by default that of HF_TOKEN."""
-    token = token or os.environ.get("HF_TOKEN")
+    token = token or secret("HF_TOKEN")
     if not token:
         raise LabError(
             "HF_TOKEN is not set. Make a token that may write at "

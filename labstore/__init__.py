@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 from pathlib import Path
 
@@ -34,6 +35,7 @@ __all__ = [
     "StoreError",
     "default_address",
     "open_store",
+    "secret",
 ]
 
 COLAB_DRIVE = Path("/content/drive")
@@ -42,8 +44,8 @@ COLAB_DRIVE = Path("/content/drive")
 def open_store(address: str | Path | None = None) -> Store:
     """Open the store at an address; nothing is created before the first write.
 
-    - `None` or "": the address in the environment variable LABS_STORE, else the folder `store/`
-      of the project;
+    - `None` or "": the address in the environment variable LABS_STORE, else on Colab "drive:labs",
+      elsewhere the folder `store/` of the project;
     - "some/folder": that folder;
     - "drive:some/folder": that folder of My Drive, mounted first where Colab can;
     - "hopsworks:PROJECT": that project of Hopsworks, with the key in HOPSWORKS_API_KEY.
@@ -62,10 +64,37 @@ def open_store(address: str | Path | None = None) -> Store:
 
 
 def default_address() -> str:
-    """$LABS_STORE, else `store/` in the nearest folder above that holds pyproject.toml."""
+    """$LABS_STORE, else `store/` in the nearest folder above that holds pyproject.toml.
+
+    On Colab, where what is on the machine's own disk goes with the machine, "drive:labs".
+    """
+    if address := os.environ.get("LABS_STORE"):
+        return address
+    if _on_colab():
+        return "drive:labs"
     here = Path.cwd()
     project = next((p for p in [here, *here.parents] if (p / "pyproject.toml").exists()), here)
-    return os.environ.get("LABS_STORE") or str(project / "store")
+    return str(project / "store")
+
+
+def secret(name: str) -> str | None:
+    """A secret of the environment, or of Colab's own store, which then joins the environment."""
+    if not os.environ.get(name):
+        try:
+            from google.colab import userdata
+
+            os.environ[name] = userdata.get(name)
+        except Exception:  # not Colab, no such secret, or no access to it: all mean "not set"
+            return None
+    return os.environ[name]
+
+
+def _on_colab() -> bool:
+    """Other packages, such as protobuf's, are called google as well: only google.colab tells."""
+    try:
+        return importlib.util.find_spec("google.colab") is not None
+    except ModuleNotFoundError:  # no google at all
+        return False
 
 
 def _drive_folder(folder: str) -> Path:

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import types
 from datetime import date
 from pathlib import Path
 from unittest import mock
@@ -27,6 +28,7 @@ from lab1_iris import inference as iris_inference
 from lab1_wine import daily as wine_daily
 from lab1_wine import inference as wine_inference
 from lab2_whisper import modal_app as whisper_app
+from labstore import default_address
 from labstore.files import FileStore
 from labstore.ledger import missing_dates
 
@@ -318,6 +320,34 @@ def test_the_crontab_line_of_the_docs_is_one():
     assert croniter.is_valid(cron.strip())
     for target in re.search(r"make -k ([\w -]+) STORE=", command)[1].split():
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+
+
+# ------------------------------------------------------------------------------- Colab
+
+
+def opened_on_colab(tmp_path: Path, **more: str) -> str:
+    """The default store's folder, in a process that has google.colab."""
+    code = "import colab_double, labstore; print(labstore.open_store().root)"
+    env = {k: v for k, v in os.environ.items() if k != "LABS_STORE"}
+    env |= {"PYTHONPATH": str(ROOT / "tests/rehearse"), "REHEARSED_DRIVE": str(tmp_path), **more}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    return run.stdout.strip()
+
+
+def test_on_colab_the_default_store_is_on_drive_which_is_mounted(tmp_path):
+    assert opened_on_colab(tmp_path) == str(tmp_path / "MyDrive/labs")
+    assert (tmp_path / "MyDrive").is_dir()
+    assert opened_on_colab(tmp_path, LABS_STORE="/elsewhere") == "/elsewhere"
+
+
+@pytest.mark.parametrize("google", [None, types.ModuleType("google")])
+def test_another_package_named_google_is_not_colab(google, monkeypatch):
+    monkeypatch.delenv("LABS_STORE", raising=False)
+    monkeypatch.setitem(sys.modules, "google", google)  # none at all, or protobuf's
+    if google:
+        google.__path__ = []
+    assert default_address() == str(ROOT / "store")
 
 
 # ------------------------------------------------------------------- settings and doctor

@@ -1,8 +1,12 @@
 """What is published: a model card with both WERs, a copy that faster-whisper serves."""
 
 import shutil
+import sys
+import types
 from dataclasses import replace
+from unittest.mock import create_autospec
 
+import huggingface_hub
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,13 +93,23 @@ def test_a_missing_token_is_named(published, monkeypatch):
         publish.to_hub(published, "me/whisper-pl")
 
 
-def test_upload_to_the_hub(published, monkeypatch):
-    from unittest.mock import create_autospec
+@pytest.fixture
+def api(monkeypatch):
+    """The Hub's client as an autospec of the real class."""
+    client = create_autospec(huggingface_hub.HfApi)
+    monkeypatch.setattr(huggingface_hub, "HfApi", client)
+    return client.return_value
 
-    import huggingface_hub
 
-    api = create_autospec(huggingface_hub.HfApi, instance=True)
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda token: api)
+def test_the_token_may_be_among_colabs_secrets(published, api, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "")
+    userdata = types.SimpleNamespace(get={"HF_TOKEN": "from colab"}.__getitem__)
+    monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(userdata=userdata))
+    publish.to_hub(published, "me/whisper-pl")
+    huggingface_hub.HfApi.assert_called_once_with(token="from colab")
+
+
+def test_upload_to_the_hub(published, api):
     address = publish.to_hub(published, "me/whisper-pl", "token")
     assert address == "https://huggingface.co/me/whisper-pl"
     api.create_repo.assert_called_once_with("me/whisper-pl", private=True, exist_ok=True)
