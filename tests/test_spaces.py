@@ -12,6 +12,7 @@ from unittest import mock
 import huggingface_hub
 import pytest
 from conftest import ROOT
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from lab1_iris import daily as iris_daily
 from lab1_iris import inference as iris_inference
@@ -114,6 +115,37 @@ def test_a_model_on_the_hub_is_named_and_not_sent(whisper_store, monkeypatch, tm
         space.stage("whisper", tmp_path / "staged")
 
 
+@pytest.mark.parametrize("closed", [{"private": True}, {"gated": "manual"}])
+def test_a_model_that_is_not_public_needs_a_token_in_the_space(
+    closed, hub, whisper_store, monkeypatch, tmp_path
+):
+    name = "someone/whisper-small-pl"
+    monkeypatch.setenv("WHISPER_MODEL", name)
+    info = {"id": name, "private": False, "gated": False}
+    hub.model_info.return_value = huggingface_hub.ModelInfo(**info | closed)
+    with pytest.raises(
+        space.SpaceError, match=r"not public.*/settings.*secret HF_TOKEN.*only read"
+    ):
+        space.push("whisper", "someone/page", tmp_path / "staged")
+    hub.upload_folder.assert_not_called()
+    hub.get_space_secrets.return_value = {"HF_TOKEN": None}  # put there by hand
+    space.push("whisper", "someone/page", tmp_path / "staged")
+    hub.delete_space_secret.assert_not_called()
+    hub.get_space_secrets.return_value = {}
+    hub.model_info.return_value = huggingface_hub.ModelInfo(**info)
+    space.push("whisper", "someone/page", tmp_path / "staged")
+    hub.add_space_secret.assert_not_called()  # the token that may write stays at home
+    assert hub.upload_folder.call_count == 2
+
+
+def test_a_model_that_is_not_on_the_hub_is_named(hub, whisper_store, monkeypatch, tmp_path):
+    monkeypatch.setenv("WHISPER_MODEL", "someone/wisper")
+    response = mock.Mock(headers={})
+    hub.model_info.side_effect = RepositoryNotFoundError("404", response=response)
+    with pytest.raises(space.SpaceError, match="sees no model someone/wisper"):
+        space.push("whisper", "someone/page", tmp_path / "staged")
+
+
 def test_staging_again_leaves_nothing_of_the_last_time(store_of, tmp_path):
     store_of("iris")
     (space.stage("iris", tmp_path) / "left.txt").write_text("over")
@@ -205,6 +237,15 @@ def test_a_remote_stores_address_key_and_client_go_along(hub, monkeypatch, tmp_p
     assert [line for line in wanted if "hopsworks" in line] == ["hopsworks[python]==5.2.1"]
     for path in (tmp_path / "iris").rglob("*"):  # the key is in the Space's settings only
         assert path.is_dir() or b"not-a-key" not in path.read_bytes()
+
+
+def test_a_project_named_in_the_environment_goes_along_in_the_address(monkeypatch):
+    monkeypatch.setenv("LABS_STORE", "hopsworks:")
+    monkeypatch.setenv("HOPSWORKS_PROJECT", "flowers")
+    assert space.variables("iris")["LABS_STORE"] == "hopsworks:flowers"
+    monkeypatch.delenv("HOPSWORKS_PROJECT")
+    with pytest.raises(space.SpaceError, match="HOPSWORKS_PROJECT is not set"):
+        space.variables("iris")
 
 
 @pytest.mark.parametrize("missing", ["HF_TOKEN", "HOPSWORKS_API_KEY"])

@@ -31,8 +31,8 @@ from labstore import FilesVersion, Store, StoreError, open_store, snapshot  # no
 NOT_IN_A_SPACE = ("__pycache__", "*.pyc", "app", "monitor", "nano", "modal_app.py", "make_*.py")
 STATIC = "static"  # one HTML file, no code
 INSTEAD = {"LABS_STORE", "LABS_SNAPSHOT", "WHISPER_MODEL"}  # addresses that stand in for a copy
-REMOTE = {"hopsworks": ("HOPSWORKS_API_KEY", "hopsworks[python]")}  # its secret, its client
-HOSTS = ("HOPSWORKS_HOST", "HOPSWORKS_PORT")  # where it is
+HOPSWORKS = "hopsworks:"  # the one kind of store that a page opens from afar
+KEY, HOSTS = "HOPSWORKS_API_KEY", ("HOPSWORKS_HOST", "HOPSWORKS_PORT")  # how it is opened
 
 
 def _model(lab: str) -> Callable[[Store], FilesVersion]:
@@ -90,8 +90,8 @@ def stage(name: str, into: Path = ROOT / "build" / "spaces") -> Path:
         shutil.copytree(ROOT / package, home / package, ignore=left_out)
     if not INSTEAD & set(variables(name)):
         _copy_version(open_store(address_of(space.lab)), space.reads, home / "store")
-    for kind in _remote(name):
-        _require(home / "requirements.txt", REMOTE[kind][1])
+    if "LABS_STORE" in variables(name):
+        _require(home / "requirements.txt", "hopsworks[python]")
     return home
 
 
@@ -114,22 +114,19 @@ def variables(name: str) -> dict[str, str]:
             )
         return chosen | {"LABS_SNAPSHOT": published}
     address = address_of(space.lab)
-    if "WHISPER_MODEL" in chosen or address.partition(":")[0] not in REMOTE:
+    if "WHISPER_MODEL" in chosen or not address.startswith(HOPSWORKS):
         return chosen
+    if address == HOPSWORKS:
+        address += _from_environment("HOPSWORKS_PROJECT", f"the address {address} names no project")
     hosts = {key: os.environ[key] for key in HOSTS if os.environ.get(key)}
     return chosen | hosts | {"LABS_STORE": address}
 
 
 def secrets(name: str) -> dict[str, str]:
     """What opens those addresses, from the environment. Raises SpaceError for a missing one."""
-    wanted = [REMOTE[kind][0] for kind in _remote(name)]
-    return {key: _from_environment(key, "the Space opens its store with it") for key in wanted}
-
-
-def _remote(name: str) -> list[str]:
-    """Kinds of store that a Space has to call."""
-    kinds = [value.partition(":")[0] for value in variables(name).values()]
-    return [kind for kind in kinds if kind in REMOTE]
+    if "LABS_STORE" not in variables(name):
+        return {}
+    return {KEY: _from_environment(KEY, "the Space opens its store with it")}
 
 
 def _require(requirements: Path, package: str) -> None:
@@ -152,6 +149,8 @@ def push(name: str, repo: str, into: Path = ROOT / "build" / "spaces") -> str:
 
     api = HfApi(token=token)
     api.create_repo(repo, repo_type="space", space_sdk=header(home)["sdk"], exist_ok=True)
+    if "WHISPER_MODEL" in chosen:
+        _check_model(api, repo, chosen["WHISPER_MODEL"])
     if header(home)["sdk"] != STATIC:  # a static page has no settings
         _forget(api, repo, {*chosen, *hidden}, {*SPACES[name].settings, *INSTEAD, *HOSTS})
     for key, value in chosen.items():
@@ -167,9 +166,25 @@ def _forget(api: Any, repo: str, wanted: set[str], ours: set[str]) -> None:
     """Take away what an earlier push has set and this one does not: it would go before the copy."""
     for key in (ours & set(api.get_space_variables(repo))) - wanted:
         api.delete_space_variable(repo, key)
-    keys = {key for key, _ in REMOTE.values()}
-    for key in (keys & set(api.get_space_secrets(repo))) - wanted:
-        api.delete_space_secret(repo, key)
+    if KEY in set(api.get_space_secrets(repo)) - wanted:
+        api.delete_space_secret(repo, KEY)
+
+
+def _check_model(api: Any, repo: str, model: str) -> None:
+    """Raises SpaceError for a model on the Hub that the Space would not be let in to."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        found = api.model_info(model)
+    except RepositoryNotFoundError:
+        raise SpaceError(f"WHISPER_MODEL: your token sees no model {model} on the Hub.") from None
+    if (found.private or found.gated) and "HF_TOKEN" not in api.get_space_secrets(repo):
+        raise SpaceError(
+            f"{model} is not public, as models that the lab uploads are at first, and the Space, which "
+            "is there but not filled yet, has no token that may read it. Make the model public at "
+            f"https://huggingface.co/{model}/settings, or give the Space a secret HF_TOKEN, a token that "
+            f"may only read, at https://huggingface.co/spaces/{repo}/settings. Then run this again."
+        )
 
 
 def header(home: Path) -> dict[str, str]:
