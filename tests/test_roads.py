@@ -62,18 +62,21 @@ BREAKS = {
     ),
     "no pin": ('"pandas==2.3.3"', '"pandas"', "pandas has no version"),
     "missing package": ('        "skops==0.16.0",\n', "", "lacks skops"),
+    "imported by a function": ('        "huggingface_hub==2.4.0",\n', "", "lacks huggingface_hub"),
+    "imported by a store": ('        "pyarrow==25.0.1",\n', "", "lacks pyarrow"),
+    "imported by wine": ('        "sdmetrics==0.32.0",\n', "", "lacks sdmetrics"),
     "unknown key": ('["HF_TOKEN",', '["HF_TOEKN",', "HF_TOEKN, which docs/settings.md"),
     "no keys": (', required_keys=["HF_TOKEN", "SNAPSHOT_REPO"]', "", "does not say which keys"),
 }
 
 
 @pytest.fixture
-def copy_of_iris(tmp_path, monkeypatch):
-    """The Iris lab's Modal app in a copy that a test may spoil, under a name of its own."""
+def copy_of_app(tmp_path, monkeypatch):
+    """The first lab's Modal app that has a text, in a copy that lacks it, under a name of its own."""
 
     def spoil(old: str, new: str) -> Path:
-        text = (ROOT / "lab1_iris/modal_app.py").read_text()
-        assert old in text
+        texts = [path.read_text() for path in deploy_modal.LABS.values()]
+        text = next(text for text in texts if old in text)
         package = tmp_path / f"spoilt_{abs(hash((old, new)))}"
         package.mkdir()
         (package / "__init__.py").touch()
@@ -85,9 +88,9 @@ def copy_of_iris(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_what_is_wrong_is_said_before_modal_is_called(name, copy_of_iris):
+def test_what_is_wrong_is_said_before_modal_is_called(name, copy_of_app):
     old, new, words = BREAKS[name]
-    found = deploy_modal.problems(copy_of_iris(old, new))
+    found = deploy_modal.problems(copy_of_app(old, new))
     assert len(found) == 1 and re.search(words, found[0]), found
 
 

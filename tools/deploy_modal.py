@@ -27,6 +27,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 INSTALLS = {"pip_install", "uv_pip_install"}
+OPTIONAL = {  # imports that nothing on Modal comes to, by file
+    "labstore/__init__.py": {"google"},  # Colab's
+    "labstore/hopsworks.py": {"hopsworks"},
+    "lab1_wine/generator.py": {"ctgan", "torch"},  # the job's generator is the copula
+}
 LABS = {p.parent.name.partition("_")[2]: p for p in sorted(ROOT.glob("lab*/modal_app.py"))}
 
 
@@ -135,10 +140,9 @@ def _calls(tree: ast.Module, names: set[str]) -> list[ast.Call]:
 def _imported(app: Path) -> tuple[set[str], set[str]]:
     """The project's modules that an app needs, all the way down, and others' top-level names.
 
-    Within the app every import counts, since its functions import what they need; in the modules
-    those that are carried out on import.
+    Every import counts, those within functions too, but for the few in OPTIONAL.
     """
-    waiting, ours, theirs = _imports(app, ast.walk), set(), set()
+    waiting, ours, theirs = _imports(app), set(), set()
     while waiting:
         name = waiting.pop()
         path = _file_of(name)
@@ -147,27 +151,19 @@ def _imported(app: Path) -> tuple[set[str], set[str]]:
                 theirs.add(name.partition(".")[0])
         elif name not in ours:
             ours.add(name)
-            waiting |= _imports(path, _on_import)
+            waiting |= _imports(path)
     return ours, theirs
 
 
-def _imports(path: Path, walk) -> set[str]:
+def _imports(path: Path) -> set[str]:
     names = set()
-    for node in walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
-
-
-def _on_import(tree: ast.Module) -> Iterator[ast.AST]:
-    """What runs when a module is imported: not the bodies of functions, nor what is for types only."""
-    for node in tree.body:
-        if isinstance(node, ast.Try | ast.With):
-            yield from node.body
-        elif not isinstance(node, ast.FunctionDef | ast.If):
-            yield node
+    left_out = next((some for file, some in OPTIONAL.items() if path == ROOT / file), set())
+    return {name for name in names if name.partition(".")[0] not in left_out}
 
 
 def _file_of(module: str) -> Path | None:
