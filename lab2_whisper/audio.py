@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 from collections.abc import Iterator
@@ -109,8 +110,20 @@ def expected_seconds(media: bytes | BinaryIO) -> tuple[float | None, float | Non
 
 def _open(media: bytes | BinaryIO):
     file = io.BytesIO(media) if isinstance(media, bytes) else media
+    options = {"format_whitelist": FORMATS, "codec_whitelist": _sound_codecs()}
     # tags in cp1250 are common, and nobody reads them here
-    return av.open(file, options={"format_whitelist": FORMATS}, metadata_errors="replace")
+    return av.open(file, options=options, metadata_errors="replace")
+
+
+@functools.cache
+def _sound_codecs() -> str:
+    """libav's decoders of sound: opening a file would else decode a picture of any size in it."""
+    found = []
+    for name in sorted(av.codecs_available):
+        with contextlib.suppress(ValueError):  # some only encode
+            if av.Codec(name, "r").type == "audio":
+                found.append(name)
+    return ",".join(found)
 
 
 def _audio_stream(container):

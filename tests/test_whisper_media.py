@@ -2,6 +2,8 @@
 
 import io
 import socket
+import subprocess
+import sys
 import threading
 import tracemalloc
 from fractions import Fraction
@@ -164,6 +166,42 @@ def test_a_film_cut_short_says_so_after_its_sound(tmp_path):
 def test_a_video_without_sound_says_so(tmp_path):
     with pytest.raises(LabError, match="no sound"):
         decoded(film(2, None, tmp_path))
+
+
+def cover(side: int) -> bytes:
+    """Three seconds of MP3 with a picture of side x side in it, as albums have."""
+    buffer, plain = io.BytesIO(), np.zeros((side, side), np.uint8)
+    with av.open(buffer, "w", format="mp3") as output:
+        sound = output.add_stream("libmp3lame", SAMPLE_RATE, layout="mono")
+        picture = output.add_stream("png")
+        picture.width, picture.height, picture.pix_fmt = side, side, "gray"
+        picture.disposition = av.stream.Disposition.attached_pic
+        output.start_encoding()
+        for packet in picture.encode(av.VideoFrame.from_ndarray(plain, format="gray")):
+            packet.stream = picture
+            output.mux(packet)
+        frame = av.AudioFrame.from_ndarray(tone(3)[None], format="fltp", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        output.mux(sound.encode(frame))
+        output.mux(sound.encode(None))
+    return buffer.getvalue()
+
+
+def test_a_huge_picture_in_a_small_file_takes_no_memory(tmp_path):
+    """A whole process, as the picture would be decoded by libav, out of Python's sight."""
+    (tmp_path / "album.mp3").write_bytes(cover(16_000))  # 256 MB as pixels
+    code = """
+import resource, sys
+from lab2_whisper.media import decode_upload, expected_length
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+seconds = expected_length(sys.argv[1]), sum(map(len, decode_upload(sys.argv[1]))) / 16_000
+print(*seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "album.mp3")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    expected, heard, mebibytes = map(float, run.stdout.split())
+    assert expected == pytest.approx(3, abs=0.2) and heard == pytest.approx(3, abs=0.2)
+    assert mebibytes < 100
 
 
 @pytest.mark.parametrize("name", ["ffconcat", "m3u8"])

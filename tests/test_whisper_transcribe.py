@@ -4,12 +4,14 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import webvtt
+from test_whisper_media import BAD, film
 from whisper_speech import wav
 
 from lab2_whisper import transcribe
@@ -47,6 +49,32 @@ def test_good_files_get_all_four_texts_and_bad_ones_a_sentence(done):
     names = {f"{stem}.{form}" for stem in ("zażółć gęślą", "b", "silence") for form in FORMS}
     assert {path.name for path in texts.iterdir()} == names
     assert {line.rpartition("/")[2] for line in run.stdout.splitlines()} == names
+
+
+def test_no_bad_recording_makes_a_connection(tmp_path):
+    """Seen by the system's calls, as libav is out of Python's sight."""
+    if not shutil.which("strace"):
+        pytest.skip("needs strace, on Debian: apt-get install strace")
+    lists = {
+        "list.mp3": "ffconcat version 1.0\nfile 'http://127.0.0.1:9/a.wav'\n",
+        "playlist.mp3": "#EXTM3U\n#EXTINF:5,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n",
+    }
+    contents = {name: content for name, (content, _) in BAD.items()}
+    contents |= {name: text.encode() for name, text in lists.items()}
+    contents["silent.mp4"] = film(1, None, tmp_path, "film.mp4")
+    contents["good.mp3"] = CLIPS[0].read_bytes()
+    for number, content in enumerate(contents.values()):
+        (tmp_path / f"{number}.mp3").write_bytes(content)
+    links = ["file:///etc/passwd", "http://127.0.0.1:9/a.mp3"]
+    command = ["strace", "-f", "-qq", "--seccomp-bpf", "-e", "trace=connect,sendto,sendmsg"]
+    command += ["-o", tmp_path / "calls", sys.executable, "-m", "lab2_whisper.transcribe", *links]
+    command += [*tmp_path.glob("*.mp3"), "--model", NANO_MODEL, "--into", tmp_path / "texts"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert run.stderr.count(".mp3: ") == len(contents) - 1 + 1  # but the good one, and a link
+    assert {path.suffix[1:] for path in (tmp_path / "texts").iterdir()} == set(FORMS)
+    calls = (tmp_path / "calls").read_text()
+    assert "AF_INET" not in calls, calls
 
 
 def test_what_was_said_is_in_the_texts(done):
