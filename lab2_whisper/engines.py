@@ -111,6 +111,11 @@ def load(model: str | Path, device: str = "auto", threads: int = 0) -> Transcrib
         ) from None
     name = folder.resolve().name if Path(model).is_dir() else str(model)
     traits = engine.traits
+    if not traits.languages:
+        raise LabError(
+            f"The model {model} names no languages (lang_to_id in generation_config.json), so it was made "
+            "for English alone. Give one for many, such as 'openai/whisper-small'."
+        )
     return Transcriber(
         name, engine.label, traits.languages, traits.short_context, traits.word_times, engine.hear
     )

@@ -53,7 +53,7 @@ class Job:
     seconds_done: float = 0.0
     seconds_total: float | None = None  # None while nobody knows
     step: str = ""  # what is done before the work proper, such as fetching
-    error: Exception | None = None  # why it failed
+    error: BaseException | None = None  # why it failed
     stop: threading.Event = field(default_factory=threading.Event)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     _started: float = 0.0
@@ -126,7 +126,7 @@ class Queue:
                     items.close()
                     break
             self._end(job, "done")
-        except Exception as error:
+        except BaseException as error:  # of libraries in Rust, some are no Exception
             if not isinstance(error, LabError):
                 log.exception("a job failed")
             self._end(job, "failed", error)
@@ -138,7 +138,7 @@ class Queue:
                 job.items.append(item)
             return job.state == "running"
 
-    def _end(self, job: Job, state: State, error: Exception | None = None) -> None:
+    def _end(self, job: Job, state: State, error: BaseException | None = None) -> None:
         with self._changed:
             if job.state == "running":
                 job.state, job.error = state, error
@@ -177,8 +177,14 @@ class Visitor:
         """Queue a job of this visitor's. Raises QueueFull or TooMany."""
         self.check_room()
         job = Job(name, work, media)
-        self.queue.add(job)
         self.jobs.append(job)
+        try:
+            self.queue.add(job)
+        except QueueFull:
+            self.jobs.remove(job)
+            raise
+        if self.left:  # meanwhile: nobody would ever see it
+            self.remove(job)
         return job
 
     def remove(self, job: Job) -> None:

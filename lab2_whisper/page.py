@@ -69,7 +69,9 @@ class Settings:
     max_minutes: int = 120  # of sound in a recording
     max_mb: int = 200  # of a file
     queue: int = 20  # recordings that may wait; one visitor may have half as many
-    away: int = 30  # seconds without a connection until a visitor has left
+    away: int = (
+        120  # seconds without a connection until a visitor has left; Streamlit's own are as many
+    )
 
 
 def settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -100,7 +102,7 @@ def threads(environment: Mapping[str, str] = os.environ) -> int:
     return int(found[1]) if found else 0
 
 
-def sentence(error: Exception, language: str, limits: Settings) -> str:
+def sentence(error: BaseException, language: str, limits: Settings) -> str:
     """What a visitor reads of an error, in the language of the page."""
     if not isinstance(error, (LabError, StoreError)):
         return TEXTS[language]["unexpected"]

@@ -107,7 +107,7 @@ TEXTS = {
         "player": "{name} z napisami",
         "no player": "Filmy z YouTube nie są przechowywane: obejrzyj go na miejscu.",
         "hint": "Tu można zmieniać tekst i czasy oraz dodawać i usuwać wiersze: odtwarzacz i pliki "
-        "pójdą w ślad. ▶ odtwarza od tego miejsca.",
+        "nadążą za zmianami. ▶ odtwarza od tego miejsca.",
         "play": "Odtwórz",
         "start": "Początek",
         "end": "Koniec",
@@ -146,6 +146,7 @@ ERRORS = {
         "adres albo prześlij plik.",
         "too long": "Film jest dłuższy niż {minutes} min, a to jest tu limit. Prześlij jego część.",
         "too large": "Dźwięk tego filmu ma ponad {mb} MB, a to jest tu limit. Prześlij jego część.",
+        "no sound": "YouTube nie daje temu serwerowi dźwięku tego filmu. Prześlij nagranie jako plik.",
         "too slow": "YouTube zbyt długo wydaje dźwięk tego filmu. Spróbuj później albo prześlij plik.",
         "no network": "Nie można stąd połączyć się z YouTube. Spróbuj później albo prześlij plik.",
         "refused": "YouTube odmawia temu serwerowi, jak wielu innym. Prześlij nagranie jako plik "

@@ -53,16 +53,17 @@ SENTENCES = {  # reason -> what a person is told
     f"{UPLOAD} (A copy of this page on your own computer will probably be let in.)",
     "too slow": "YouTube takes too long to hand over this video's sound. Try again later, or upload "
     "the recording.",
+    "no sound": f"YouTube gives this server no sound of this video. {UPLOAD}",
     "stopped": "The download was stopped.",
     "other": f"YouTube did not give this video ({{detail}}). {UPLOAD}",
 }
 
 # What yt-dlp's messages hold, in lower case -> reason; the first that fits.
 SIGNS = {
+    "no sound": ("requested format", "no video formats"),
     "private": ("private video", "video is private", "members-only", "join this channel"),
     "age": ("your age", "age-restricted", "inappropriate for some"),
     "refused": ("not a bot", "captcha", "try again later", "sign in", "login required"),
-    "live": ("live event", "premieres in", "live stream"),
     "gone": (
         "unavailable",
         "not available",
@@ -71,6 +72,7 @@ SIGNS = {
         "terminated",
         "in your country",
     ),
+    "live": ("live event", "premieres in", "live stream"),
     "no network": ("got error", "timed out", "connection reset"),
 }
 WARNING_SIGNS = {
@@ -178,6 +180,7 @@ def fetch_audio(
 
     with tempfile.TemporaryDirectory(prefix="video-", ignore_cleanup_errors=True) as folder:
         with _client(paths={"home": folder}, progress_hooks=[watch]) as client:
+            watch({})
             info = _metadata(client, video.id)
             if info["duration"] > max_seconds:
                 raise VideoError("too long", minutes=info["duration"] / 60, limit=max_seconds / 60)
@@ -186,7 +189,7 @@ def fetch_audio(
         # yt-dlp also returns without an error and without a file
         files = [path for path in Path(folder).glob("audio.*") if path.stat().st_size]
         if len(files) != 1 or files[0].suffix == ".part":
-            raise VideoError("other", detail="no sound came")
+            raise VideoError("no sound")
         yield files[0]
 
 

@@ -445,6 +445,16 @@ def test_a_model_without_a_copy_is_served_by_transformers_in_whole_windows(
         load(folder, device="cpu")
 
 
+def test_a_model_for_english_alone_is_one_sentence(published_nano, tmp_path):
+    folder = shutil.copytree(published_nano, tmp_path / "nano.en")
+    shutil.rmtree(folder / FOR_PAGES)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    del settings["lang_to_id"]
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    with pytest.raises(LabError, match=r"names no languages .* English alone\. Give one for many"):
+        load(folder, device="cpu")
+
+
 def test_a_page_without_torch_can_serve(published_nano):
     """CTranslate2's engine needs neither torch nor transformers: a start in a second."""
     code = """

@@ -126,7 +126,14 @@ def test_a_job_that_waits_is_stopped_before_it_begins(queue, visitor):
     assert running.state == "done" and second.begun == 0
 
 
-@pytest.mark.parametrize("error", [LabError("This is no sound."), ZeroDivisionError("x")])
+class Panic(BaseException):
+    """What pyo3 raises when a library in Rust gives up: no Exception."""
+
+
+ERRORS = [LabError("This is no sound."), ZeroDivisionError("x"), Panic("x")]
+
+
+@pytest.mark.parametrize("error", ERRORS)
 def test_a_job_that_fails_keeps_what_it_had_and_the_next_one_runs(visitor, error):
     def work(stop, progress):
         yield "heard"
@@ -215,6 +222,13 @@ def test_who_leaves_in_the_middle_leaves_nothing_behind(queue):
     next_ones.gate.release()
     stays.leave()
     assert not stays.folder.exists()
+
+
+def test_nothing_is_done_for_who_left_before_it_was_queued(queue):
+    gone, work = jobs.Visitor(queue, lambda: False), Windows(1)
+    gone.leave()
+    job = gone.add("a video that was looked up meanwhile", work)
+    assert job.state == "stopped" and gone.jobs == [] and work.begun == 0
 
 
 def test_trouble_with_one_visitor_does_not_end_the_watch(queue):

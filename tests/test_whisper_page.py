@@ -649,7 +649,7 @@ def test_every_error_of_the_lab_that_a_visitor_meets_has_polish_words():
 
 
 def test_limits_come_from_the_environment():
-    assert page.settings({}) == page.Settings(max_minutes=120, max_mb=200, queue=20, away=30)
+    assert page.settings({}) == page.Settings(max_minutes=120, max_mb=200, queue=20, away=120)
     assert page.settings({"WHISPER_MAX_MB": "5", "WHISPER_QUEUE": "2"}).max_mb == 5
     for value in ("0", "-3", "many", "1e9", "99999999"):
         with pytest.raises(LabError, match="WHISPER_QUEUE"):

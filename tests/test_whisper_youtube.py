@@ -260,6 +260,7 @@ FAILURES = {
     "gone": [
         ("ERROR", "Video unavailable"),
         ("ERROR", "This video has been removed by the uploader"),
+        ("UNPLAYABLE", "This live stream recording is not available."),
     ],
     "live": [
         ("LIVE_STREAM_OFFLINE", "This live event will begin in 3 days."),
@@ -408,8 +409,15 @@ def test_a_download_that_ends_without_a_file_is_no_success(answer, monkeypatch):
     answer()
     silent = create_autospec(yt_dlp.YoutubeDL.process_ie_result, return_value={"id": ID})
     monkeypatch.setattr(yt_dlp.YoutubeDL, "process_ie_result", silent)
-    assert "no sound came" in str(failure("fetch"))
+    assert failure("fetch").reason == "no sound"
     assert silent.called
+
+
+def test_a_video_with_pictures_alone_has_a_sentence_of_its_own(answer):
+    (only,) = answer().player["streamingData"]["adaptiveFormats"]
+    only |= {"itag": 136, "mimeType": 'video/mp4; codecs="avc1.640028"', "width": 64, "height": 64}
+    assert look_up(ID) == VIDEO
+    assert failure("fetch").reason == "no sound"
 
 
 @pytest.mark.parametrize("length", [None, "0"])
