@@ -356,7 +356,8 @@ def test_another_package_named_google_is_not_colab(google, monkeypatch):
 # ------------------------------------------------------------------- settings and doctor
 
 READS = re.compile(
-    r"(?:environ(?:\.get)?[\[(]|getenv\(|_secret\(|_from_environment\()\s*\"([A-Z_]+)\""
+    r"(?:environ(?:\.get)?[\[(]|getenv\(|\bsecret\(|_from_environment\()\s*\"([A-Z_]+)\""
+    r"|\"([A-Z_]+)\" (?:not )?in os\.environ"
 )
 
 
@@ -364,7 +365,8 @@ def test_the_list_of_settings_is_that_of_the_code():
     read = set()
     for folder in ("labstore", *(p.name for p in ROOT.glob("lab[0-9]*")), "tools", "tests"):
         for path in (ROOT / folder).rglob("*.py"):
-            read |= set(READS.findall(path.read_text(encoding="utf-8")))
+            read |= {a or b for a, b in READS.findall(path.read_text(encoding="utf-8"))}
+    read |= set(re.findall(r"^([A-Z_]+) \?=", (ROOT / "Makefile").read_text(), re.M))
     test_only = {"REHEARSED_DRIVE"}
     assert read - test_only - set(doctor.SETTINGS) <= {"PYDEVD_DISABLE_FILE_VALIDATION"}
     elsewhere = {"GRADIO_SERVER_NAME"}  # by the library alone
@@ -387,7 +389,7 @@ def test_doctor_names_what_is_missing_and_where(trained_iris, monkeypatch, capsy
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LABS_STORE", str(trained_iris))
     monkeypatch.setenv("HF_TOKEN", "not-a-token")
-    monkeypatch.setattr(doctor, "_modal", lambda: [])
+    monkeypatch.setitem(doctor.DEPLOYMENTS, "modal", list)
     doctor.main()
     parts = dict(re.findall(r"^(\S[\w ]*?) {2,}(.*(?:\n +- .*)*)", capsys.readouterr().out, re.M))
     assert set(parts) >= set(doctor.DEPLOYMENTS)
@@ -395,8 +397,19 @@ def test_doctor_names_what_is_missing_and_where(trained_iris, monkeypatch, capsy
     assert "Space iris shows" not in parts["spaces"]
     assert "wine_quality in" in parts["crontab"] and "iris_species" not in parts["crontab"]
     assert "wine_generator in" in parts["crontab"]
-    assert "SNAPSHOT_REPO" in parts["modal"]
+    assert "SNAPSHOT_REPO" in parts["modal"] and parts["modal"].startswith("ready")
     assert "MDC_API_KEY" in parts["data collective"]
+
+
+def test_doctor_takes_any_name_of_a_browser_and_names_what_installs_a_client(monkeypatch):
+    for name in ("google-chrome", "espeak-ng"):
+        monkeypatch.setattr(doctor.shutil, "which", {name: "/bin/it"}.get)
+        [line] = doctor.missing("tests")
+        assert ("espeak-ng" if name == "google-chrome" else "chromium") in line
+    assert doctor._client("hopsworks", "hopsworks[python]") == []
+    monkeypatch.setitem(sys.modules, "hopsworks", None)
+    [line] = [line for line in doctor.missing("hopsworks") if "package" in line]
+    assert "'hopsworks[python]'" in line
 
 
 def test_doctor_lists_what_another_store_or_model_lacks(monkeypatch, tmp_path, capsys):
@@ -404,7 +417,7 @@ def test_doctor_lists_what_another_store_or_model_lacks(monkeypatch, tmp_path, c
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LABS_STORE", "hopsworks:labs")
     monkeypatch.setenv("WHISPER_MODEL", str(tmp_path))
-    monkeypatch.setattr(doctor, "_modal", lambda: [])
+    monkeypatch.setitem(doctor.DEPLOYMENTS, "modal", list)
     doctor.main()
     said = capsys.readouterr().out
     assert "Hopsworks is not reached without HOPSWORKS_API_KEY" in said
