@@ -128,6 +128,16 @@ def test_modals_own_command_line_understands_what_is_told(told, monkeypatch):
     command.make_context(name, options)
 
 
+@pytest.mark.parametrize("file", ["README.md", "docs/deploy.md"])
+def test_modals_client_is_installed_before_it_is_called(file):
+    text = (ROOT / file).read_text()
+    assert -1 < text.find("make .venv/modal.done") < text.index(".venv/bin/modal ")
+    assert "modal deploy" not in text  # the target checks first
+    command = ["make", "--dry-run", "--always-make", ".venv/modal.done"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--editable '.[modal]'" in run.stdout
+
+
 def test_a_training_on_modal_says_where_it_can_be_watched(monkeypatch, capsys):
     """An app that was run and not deployed goes by its id."""
     double = mock.create_autospec(modal.App, instance=True, app_id="ap-123")
