@@ -36,6 +36,7 @@ from typing import Any
 
 import pandas as pd
 
+from labstore import secret
 from labstore.contract import (
     Contents,
     Damaged,
@@ -87,7 +88,7 @@ def connect(project: str = "") -> HopsworksStore:
     HOPSWORKS_HOST unless it is the public Hopsworks.
     """
     project = project or os.environ.get("HOPSWORKS_PROJECT", "")
-    key = os.environ.get("HOPSWORKS_API_KEY", "").strip()
+    key = (secret("HOPSWORKS_API_KEY") or "").strip()
     missing = [] if project else ["HOPSWORKS_PROJECT (or the address 'hopsworks:PROJECT')"]
     if not key and "REST_ENDPOINT" not in os.environ:  # set in Hopsworks' own jobs, which need none
         missing.append("HOPSWORKS_API_KEY (made under Account settings, API keys)")

@@ -16,11 +16,13 @@ from datetime import date
 from pathlib import Path
 from unittest import mock
 
+import hopsworks
 import modal
 import pytest
 import yaml
 from conftest import ROOT
 from croniter import croniter
+from hopsworks_double import Cluster
 from modal.cli import run as modal_run
 
 from lab1_iris import daily as iris_daily
@@ -28,7 +30,7 @@ from lab1_iris import inference as iris_inference
 from lab1_wine import daily as wine_daily
 from lab1_wine import inference as wine_inference
 from lab2_whisper import modal_app as whisper_app
-from labstore import default_address
+from labstore import default_address, open_store
 from labstore.files import FileStore
 from labstore.ledger import missing_dates
 
@@ -361,6 +363,17 @@ def test_another_package_named_google_is_not_colab(google, monkeypatch):
     if google:
         google.__path__ = []
     assert default_address() == str(ROOT / "store")
+
+
+def test_the_key_of_hopsworks_may_be_among_colabs_secrets(monkeypatch):
+    monkeypatch.setenv("HOPSWORKS_API_KEY", "")
+    monkeypatch.delenv("REST_ENDPOINT", raising=False)
+    userdata = types.SimpleNamespace(get={"HOPSWORKS_API_KEY": "from colab"}.__getitem__)
+    monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(userdata=userdata))
+    cluster = Cluster()
+    monkeypatch.setattr(hopsworks, "login", cluster.login)
+    open_store("hopsworks:labs")
+    assert cluster.login.call_args.kwargs["api_key_value"] == "from colab"
 
 
 # ------------------------------------------------------------------- settings and doctor
