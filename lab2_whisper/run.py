@@ -16,7 +16,8 @@ class Run:
     To the last bit, with as many threads: with more or fewer, sums are added up in other parts.
 
     `corpora` are (name, weight); the first one's validation and test splits are heard.
-    `full_windows` is the share of steps in 30 s windows: without any, Whisper forgets them.
+    `full_windows` is the share of steps in 30 s windows, the last ones before each evaluation:
+    without any, Whisper forgets them, and what it learned last is what it does best.
     """
 
     name: str

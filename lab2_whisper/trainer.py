@@ -103,11 +103,15 @@ class WhisperTrainer(Seq2SeqTrainer):
         return int(self.accelerator.gather(torch.tensor([length], device=self.args.device)).max())
 
     def _full_window(self) -> bool:
-        """Drawn from the step alone, so that all devices do the same, after a restart, too."""
+        """Whether this is one of the last steps before an evaluation, which is heard in 30 s.
+
+        By the step alone, so that all devices do the same, after a restart, too.
+        """
         if not self.run.short_context:
             return True
-        rng = np.random.default_rng((self.run.seed, self.state.global_step))
-        return bool(rng.random() < self.run.full_windows)
+        step, every = self.state.global_step, self.run.evaluate_every
+        left = min(every - step % every, self.run.steps - step)
+        return left <= math.ceil(self.run.full_windows * every)
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         batch = super()._prepare_inputs(inputs)

@@ -188,9 +188,11 @@ def _clips(
 def adapt(model, preset: Preset, dropout: float = 0.0):
     """The model with what the preset freezes frozen, or with LoRA's adapters around it."""
     model.config.dropout = dropout
-    for part in (model, *model.modules()):
+    for part in model.modules():
         if hasattr(part, "dropout") and isinstance(part.dropout, float):
             part.dropout = dropout
+    # sinusoids, which short windows need as they are; from_pretrained forgets that they are fixed
+    model.get_encoder().embed_positions.requires_grad_(False)
     if preset.method == "frozen encoder":
         model.model.encoder.requires_grad_(False)
     if preset.method == "lora":

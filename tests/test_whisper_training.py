@@ -11,12 +11,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import pytest
 import tiktoken
 import torch
 from safetensors.torch import load_file
+from transformers import TrainerState
 from whisper_models import ranks, real_tokenizer, tiny_whisper
 
 from lab2_whisper import checkpoints, pictures, presets
@@ -143,6 +145,27 @@ def test_batches_are_whole_of_like_length_and_no_clip_comes_twice(store, run):
     assert list(order) != first
     order.set_epoch(0)
     assert list(order) == first
+
+
+def test_whole_windows_are_the_last_steps_before_each_evaluation(run):
+    def whole(**changes) -> list[int]:
+        plan = replace(run, **changes)
+        at = [
+            SimpleNamespace(run=plan, state=TrainerState(global_step=i)) for i in range(plan.steps)
+        ]
+        return [i for i, trainer in enumerate(at) if WhisperTrainer._full_window(trainer)]
+
+    assert whole(steps=10, full_windows=0.25) == [3, 7, 9]  # it is evaluated at 4, 8 and the end
+    assert whole(steps=8, full_windows=0.5) == [2, 3, 6, 7]
+    assert whole(steps=8, full_windows=0.0) == []
+    assert whole(steps=3, short_context=False) == [0, 1, 2]
+
+
+def test_everything_is_learned_but_the_table_of_positions(made, whole):
+    before = load_file(made / "tiny" / "model.safetensors")
+    same_still = {name for name in whole if torch.equal(before[name], whole[name])}
+    assert "model.encoder.embed_positions.weight" in same_still
+    assert not same_still - {"model.encoder.embed_positions.weight"}
 
 
 # ------------------------------------------------------------------------------ interruptions
