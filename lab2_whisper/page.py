@@ -69,9 +69,7 @@ class Settings:
     max_minutes: int = 120  # of sound in a recording
     max_mb: int = 200  # of a file
     queue: int = 20  # recordings that may wait; one visitor may have half as many
-    away: int = (
-        120  # seconds without a connection until a visitor has left; Streamlit's own are as many
-    )
+    away: int = 120  # seconds without a connection until a visitor has left, as Streamlit has it
 
 
 def settings(environment: Mapping[str, str] = os.environ) -> Settings:
