@@ -149,8 +149,6 @@ class HopsworksStore:
             return
         stored = self._find(group)
         rows = rows.rename(columns=names)
-        for name in rows.columns[rows.dtypes.map(lambda d: isinstance(d, pd.DatetimeTZDtype))]:
-            rows[name] = rows[name].dt.tz_convert("UTC").dt.tz_localize(None)
         rows[STAMP] = self._next_stamp(stored)
         try:
             self._write(stored or self._create(group, "DELTA"), rows)

@@ -4,7 +4,8 @@ Where a habit of the client is a function of its own, that function is called he
 columns, naive times, its schema checks, filters cut to seconds, respelled metrics); the others are
 written after its source, release 5.2.1:
 
-- columns are lower-cased, aware times become naive UTC, and rows come back in any order;
+- columns are lower-cased, aware times become naive UTC, and rows and columns come back in any
+  order;
 - "no version" means version 1;
 - a group is registered by its first insert even where writing its DELTA table then fails, as it
   does outside of a cluster without load balancers (`outside`);
@@ -300,8 +301,9 @@ class Cluster:
             order = list(range(len(rows)))
             self.random.shuffle(order)
             rows = rows[list(names)].iloc[order].reset_index(drop=True)
+            any_order = self.random.sample(list(names), len(names))
             return pd.DataFrame(
-                {name: _cast_column_to_offline_type(rows[name], types[name]) for name in names}
+                {name: _cast_column_to_offline_type(rows[name], types[name]) for name in any_order}
             )
 
         assert set(names) <= {feature.name for feature in group.features}, names

@@ -35,6 +35,7 @@ from labstore import (  # noqa: E402
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
+SECOND_VERSION = FeatureGroup(**{**vars(group(petals=pa.Column(float))), "version": 2})
 
 
 @pytest.fixture
@@ -225,11 +226,10 @@ def test_a_scheduled_job_of_hopsworks_reads_all_rows_and_not_its_hours_alone(sto
 
 
 def test_versions_of_a_group_are_told_apart(store):
-    second = FeatureGroup(**{**vars(group(petals=pa.Column(float))), "version": 2})
-    assert store.read(second).empty
+    assert store.read(SECOND_VERSION).empty
     store.insert(FLOWERS, frame(flower("a")))
-    store.insert(second, frame(flower("b", petals=5.0)))
-    assert ids(store.read(FLOWERS)) == ["a"] and ids(store.read(second)) == ["b"]
+    store.insert(SECOND_VERSION, frame(flower("b", petals=5.0)))
+    assert ids(store.read(FLOWERS)) == ["a"] and ids(store.read(SECOND_VERSION)) == ["b"]
 
 
 def test_a_group_with_another_key_needs_a_new_version(store):
@@ -295,6 +295,31 @@ def test_rows_written_with_delta_inside_are_not_given_up_outside(store, cluster)
     with pytest.raises(StoreError, match=r"flowers v1.*DELTA.*load balancers.*job in Hopsworks"):
         store.insert(FLOWERS, frame(flower("b")))
     assert ids(store.read(FLOWERS)) == ["a"]
+
+
+def test_a_group_becomes_a_hudi_one_whatever_its_older_version_is(store, cluster):
+    store.insert(FLOWERS, frame(flower("a")))
+    cluster.outside = True
+    store.insert(SECOND_VERSION, frame(flower("b", petals=5.0)))
+    assert ids(store.read(FLOWERS)) == ["a"] and ids(store.read(SECOND_VERSION)) == ["b"]
+
+
+def test_a_group_that_another_writer_made_a_hudi_one_meanwhile_is_kept(store, cluster):
+    store.insert(FLOWERS, frame(flower("lost")))
+    (registered,) = cluster.groups.values()
+    registered.commits = 0  # as left by a writer that was killed before it wrote
+    cluster.outside = True
+    ours = cluster._handle(registered)
+    insert = ours.insert.side_effect
+
+    def overtaken(*arguments, **options):
+        ours.insert.side_effect = insert
+        store.insert(FLOWERS, frame(flower("a")))
+        return insert(*arguments, **options)
+
+    ours.insert.side_effect = overtaken
+    store.insert(FLOWERS, frame(flower("b", 1)))
+    assert ids(store.read(FLOWERS)) == ["a", "b"]
 
 
 def test_any_other_refusal_of_an_insert_removes_nothing(store, cluster):
@@ -364,6 +389,13 @@ def test_a_feature_view_without_labels_has_all_columns_in_batch_data(store, clus
     store.insert(FLOWERS, frame(flower("a", 0, 2.0)))
     rows = store.feature_view(FLOWERS).get_batch_data(primary_key=True, event_time=True)
     pd.testing.assert_frame_equal(adapter.newest(FLOWERS, rows), store.read(FLOWERS))
+
+
+def test_a_feature_view_has_its_groups_version_and_the_names_of_hopsworks(store):
+    smelling = FeatureGroup(**{**vars(group(Smell=pa.Column(str))), "version": 2})
+    store.insert(smelling, frame(flower("a", Smell="sweet")))
+    view = store.feature_view(smelling, labels=["Smell"])
+    assert (view.version, view.labels) == (2, ["smell"])
 
 
 # ------------------------------------------------------------------------ files and models
