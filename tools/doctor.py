@@ -128,6 +128,7 @@ DEPLOYMENTS: dict[str, Callable[[], list[str]]] = {
     "tests": lambda: [
         *_program("chromium", "chromium-browser", "google-chrome"),
         *_program("espeak-ng"),
+        *_program("strace"),
     ],
     "spaces": _stores,
     "modal": _modal,
