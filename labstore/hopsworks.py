@@ -244,10 +244,10 @@ class HopsworksStore:
         stamp, event_time = stored.get_feature(STAMP), stored.get_feature(names[group.event_time])
         shown = [] if as_of is None else [stamp <= _micros(as_of)]
         window = list(shown)
-        if since is not None:  # the client cuts times to whole seconds
-            window.append(event_time >= since.replace(microsecond=0))
-        if until is not None:
-            window.append(event_time < until.replace(microsecond=0) + timedelta(seconds=1))
+        if since is not None:
+            window.append(event_time >= since)
+        if until is not None:  # the client cuts times to whole seconds
+            window.append(event_time < until + timedelta(seconds=1))
         found = self._query(stored, [*names.values(), STAMP], window)
         if found.empty:
             return group.empty()

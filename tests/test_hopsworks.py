@@ -32,6 +32,7 @@ from labstore import (  # noqa: E402
     open_store,
     snapshot,
 )
+from labstore.files import FileStore  # noqa: E402
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
@@ -255,6 +256,13 @@ def test_no_statistics_and_no_online_store_are_asked_for(store, cluster):
     assert asked["version"] == 1 and asked["time_travel_format"] == "DELTA"
 
 
+def test_inserts_append_and_merge_nothing(store):
+    """No row is ever updated, and a merge would read the whole table each time."""
+    for name in "ab":
+        store.insert(FLOWERS, frame(flower(name)))
+    assert store._find(FLOWERS).insert.call_args.kwargs["operation"] == "insert"
+
+
 def test_long_texts_are_kept(store):
     """The client's own check knows the online store's 100 letters, which are none of ours."""
     long = "x" * 5000
@@ -433,6 +441,44 @@ def test_an_upload_that_breaks_off_leaves_no_version(store, cluster, tmp_path):
     store.prune_files("shards", keep=1)
     assert store.list_files("shards") == [second.version]
     assert store._list("Resources/ml-labs/uploads/shards") == []
+
+
+def test_folders_are_made_once_and_may_be_made_by_another_writer_meanwhile(
+    store, cluster, tmp_path
+):
+    source = folder_of(tmp_path / "source", a="1")
+
+    def overtaken(path):
+        cluster._mkdir(path)
+        return cluster._mkdir(path)
+
+    store._datasets.mkdir.side_effect = overtaken
+    first = store.save_files("shards", source, {})
+    store._datasets.mkdir.side_effect = rest_error(400, "Directory already exists")
+    asked = store._datasets.mkdir.call_count
+    second = store.save_files("shards", source, {})
+    assert store.list_files("shards") == [first.version, second.version]
+    assert store._datasets.mkdir.call_count == asked
+
+
+def test_an_upload_that_broke_off_can_be_tried_again(store, tmp_path):
+    """A copy from another store sends a version under the id that it has there."""
+    there = FileStore(tmp_path / "there")
+    saved = there.save_files("shards", folder_of(tmp_path / "source", a="1"), {})
+    move = store._datasets.move.side_effect
+    store._datasets.move.side_effect = rest_error(500, "broken")
+    with pytest.raises(StoreError, match=r"could not upload files/shards"):
+        store.adopt("files", saved.path)
+    store._datasets.move.side_effect = move
+    assert store.adopt("files", saved.path)
+    assert store.list_files("shards") == [saved.version]
+
+
+def test_the_latest_model_is_the_last_saved_in_whatever_order_they_are_listed(store, tmp_path):
+    source = folder_of(tmp_path / "source", a="1")
+    for _ in range(6):
+        saved = store.save_model(HIGH_SCORE, source, {"score": 0.1}, {})
+        assert store.load_model(HIGH_SCORE, "latest") == saved
 
 
 def test_a_model_that_is_not_registered_is_not_there(store, cluster, tmp_path):
