@@ -63,15 +63,16 @@ def seconds_a_clip(model, preset: Preset, clips: int, seconds: float) -> float:
 def dry_step(model, preset: Preset, clips: int, seconds: float, tokens: int = 100) -> None:
     """One forward and backward pass on noise, in the preset's precision, and nothing learned.
 
-    Room for the optimizer is taken as well: four bytes twice for each trained weight.
+    The optimizer's state and the gradients of earlier clips take their room from its start, as they
+    do from a step's second batch on.
     """
     device = next(model.parameters()).device
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
     features = torch.randn(clips, bare.config.num_mel_bins, round(seconds * 100), device=device)
     labels = torch.full((clips, tokens), 50, device=device)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
-    bits = 2 if "8bit" in preset.optimizer else 8
-    room = torch.empty(bits * sum(w.numel() for w in trained), dtype=torch.uint8, device=device)
+    size = optimizer_bytes(model, preset.optimizer)
+    room = torch.empty(size, dtype=torch.uint8, device=device)
     if preset.checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
@@ -79,6 +80,8 @@ def dry_step(model, preset: Preset, clips: int, seconds: float, tokens: int = 10
     mixed = torch.autocast(device.type, half, enabled=half != torch.float32)
     vocabulary = Vocabulary(bare)
     try:
+        for weight in trained:
+            weight.grad = torch.zeros_like(weight)
         with window(bare, features.shape[-1]), vocabulary.fewer_logits(bare), mixed:
             logits = model(
                 input_features=features.to(dtype_of(bare)),
@@ -89,3 +92,14 @@ def dry_step(model, preset: Preset, clips: int, seconds: float, tokens: int = 10
     finally:
         model.zero_grad(set_to_none=True)
         del room
+
+
+def optimizer_bytes(model, optimizer: str) -> int:
+    """Of Adam's state: two numbers for each trained weight, of four bytes or, in 8 bits, of one.
+
+    transformers has bitsandbytes keep those of embeddings at four bytes.
+    """
+    eight = "8bit" in optimizer
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+    trained = (weight for weight in model.parameters() if weight.requires_grad)
+    return sum(w.numel() * (2 if eight and id(w) not in tables else 8) for w in trained)

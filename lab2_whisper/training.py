@@ -34,7 +34,13 @@ from transformers import (
 
 from lab2_whisper import checkpoints
 from lab2_whisper.dataset import TrainingClips, collate_sound
-from lab2_whisper.dry_run import clips_at_once, devices, find_batch, seconds_a_clip
+from lab2_whisper.dry_run import (
+    clips_at_once,
+    devices,
+    find_batch,
+    optimizer_bytes,
+    seconds_a_clip,
+)
 from lab2_whisper.metrics import Rate, difference
 from lab2_whisper.presets import Preset, choose, forecast
 from lab2_whisper.run import Run
@@ -281,7 +287,7 @@ def _checkpoint_gb(model, preset: Preset) -> float:
     """Weights, the best weights and the optimizer's state; of LoRA, its adapters' alone."""
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     kept = trained if preset.method == "lora" else model.num_parameters()
-    return (2 * 4 * kept + (2 if "8bit" in preset.optimizer else 8) * trained) / 1e9
+    return (2 * 4 * kept + optimizer_bytes(model, preset.optimizer)) / 1e9
 
 
 def _whole_model(

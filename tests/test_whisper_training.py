@@ -31,7 +31,7 @@ from lab2_whisper.dataset import (
     decoder_inputs,
     label_ids,
 )
-from lab2_whisper.dry_run import clips_at_once, dry_step
+from lab2_whisper.dry_run import clips_at_once, dry_step, optimizer_bytes
 from lab2_whisper.features import build_corpus
 from lab2_whisper.schema import LabError
 from lab2_whisper.scoring import listen, load_whisper
@@ -366,6 +366,25 @@ def test_every_preset_takes_a_step(run, preset):
         weight.register_hook(lambda gradient: grown.append(bool(gradient.isfinite().all())))
     dry_step(model, preset, clips=1, seconds=2, tokens=8)
     assert len(grown) >= len(weights) and all(grown)
+
+
+def test_a_dry_step_has_gradients_beside_its_activations(run):
+    """As a real one from its second batch on; afterwards there are none."""
+    preset = presets.choose(10_000)
+    model = adapt(load_whisper(run.model)[0], preset)
+    trained, there = [w for w in model.parameters() if w.requires_grad], []
+    model.register_forward_hook(lambda *_: there.extend(w.grad is not None for w in trained))
+    dry_step(model, preset, clips=1, seconds=2, tokens=8)
+    assert there and all(there) and not any(w.grad is not None for w in trained)
+
+
+def test_in_8_bits_the_tables_of_tokens_and_positions_keep_four_bytes(run):
+    model = adapt(load_whisper(run.model)[0], presets.choose(10_000))
+    decoder = model.get_decoder()
+    tables = decoder.embed_tokens.weight.numel() + decoder.embed_positions.weight.numel()
+    trained = sum(w.numel() for w in model.parameters() if w.requires_grad)
+    assert optimizer_bytes(model, "adamw_torch_fused") == 8 * trained
+    assert optimizer_bytes(model, "adamw_bnb_8bit") == 2 * (trained - tables) + 8 * tables
 
 
 def test_presets_are_chosen_by_machine_and_size():
