@@ -115,6 +115,25 @@ def label_ids(tokenizer, text: str) -> list[int]:
     return ids[1:] if ids[0] == tokenizer.convert_tokens_to_ids(START) else ids
 
 
+def clips_that_fit(clips: datasets.Dataset, tokenizer, tokens: int) -> datasets.Dataset:
+    """The clips whose labels are at most so many tokens, without reading any sound.
+
+    Others are said: a decoder has no places for them, and one would end a training.
+    """
+    texts = clips.select_columns("text")["text"]
+    special = len(label_ids(tokenizer, ""))
+    long = [
+        i
+        for i, text in enumerate(texts)
+        if len(text.encode()) + special > tokens  # no token is shorter than a byte
+        and len(label_ids(tokenizer, text)) > tokens
+    ]
+    if not long:
+        return clips
+    print(f"{len(long)} of {len(clips)} clips are left out: their texts are over {tokens} tokens.")
+    return clips.select(np.delete(np.arange(len(clips)), long))
+
+
 def decoder_inputs(labels: torch.Tensor, config) -> torch.Tensor:
     """Labels moved one to the right behind the start of transcript, shape (B, longest)."""
     start = torch.full_like(labels[:, :1], config.decoder_start_token_id)

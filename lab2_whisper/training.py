@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
 import torch
@@ -33,7 +34,7 @@ from transformers import (
 )
 
 from lab2_whisper import checkpoints
-from lab2_whisper.dataset import TrainingClips, collate_sound
+from lab2_whisper.dataset import TrainingClips, clips_that_fit, collate_sound
 from lab2_whisper.dry_run import (
     clips_at_once,
     devices,
@@ -84,7 +85,8 @@ def train(
     home = Path(folder).expanduser() / run.name
     model, tokenizer = load_whisper(run.model, run.language)
     preset = _preset(model, run)
-    clips, validation, data = _clips(store, run, tokenizer, copy_to)
+    longest = model.config.max_target_positions
+    clips, validation, data = _clips(store, run, tokenizer, longest, copy_to)
     settings = {**asdict(run), "preset": asdict(preset), "data": data}
     settings = {k: v for k, v in settings.items() if k not in ("batch", "machine")}
     set_seed(run.seed)  # before LoRA's random weights are drawn
@@ -171,15 +173,17 @@ def _finished(state, run: Run) -> bool:
 
 
 def _clips(
-    store: Store, run: Run, tokenizer: WhisperTokenizer, copy_to: str | Path | None
+    store: Store, run: Run, tokenizer: WhisperTokenizer, longest: int, copy_to: str | Path | None
 ) -> tuple[TrainingClips, TrainingClips, dict[str, str]]:
     versions = {name: store.open_files(name).version for name, _ in run.corpora}
-    opened = [
-        (open_corpus(store, name, "train", versions[name], copy_to), weight)
-        for name, weight in run.corpora
-    ]
+
+    def fitting(name: str, split: str) -> datasets.Dataset:
+        clips = open_corpus(store, name, split, versions[name], copy_to)
+        return clips_that_fit(clips, tokenizer, longest)
+
+    opened = [(fitting(name, "train"), weight) for name, weight in run.corpora]
     first = run.corpora[0][0]
-    heard = open_corpus(store, first, "validation", versions[first], copy_to)
+    heard = fitting(first, "validation")
     heard = heard.select(range(min(len(heard), run.validation_clips)))
     if not len(heard) or not all(len(rows) for rows, _ in opened):
         raise LabError(f"Each of {', '.join(versions)} needs train clips, and {first} validation.")

@@ -13,6 +13,7 @@ from lab2_whisper.corpora import nano
 from lab2_whisper.dataset import (
     Augment,
     TrainingClips,
+    clips_that_fit,
     collate,
     collate_sound,
     label_ids,
@@ -49,6 +50,18 @@ def test_labels_start_after_start_of_transcript(tokenizer):
     assert tokens[:3] == ["<|pl|>", "<|transcribe|>", "<|notimestamps|>"]
     assert tokens[-1] == "<|endoftext|>"
     assert tokenizer.decode(ids, skip_special_tokens=True) == "Godzina ósma."
+
+
+def test_texts_of_more_tokens_than_the_decoder_takes_are_left_out_and_said(tokenizer, capsys):
+    """Four of 448 tokens are special. Nothing is read but texts."""
+    texts = ["raz", "r" * 444, "r" * 445, "Raz dwa trzy cztery " * 60, "Dwa."]
+    rows = datasets.Dataset.from_dict({"text": texts, "audio": [None] * 5})
+    lengths = [len(label_ids(tokenizer, text)) for text in texts]
+    assert [length <= 448 for length in lengths] == [True, True, False, False, True]
+    assert list(clips_that_fit(rows, tokenizer, 448)["text"]) == ["raz", "r" * 444, "Dwa."]
+    assert "2 of 5 clips are left out" in capsys.readouterr().out
+    assert clips_that_fit(rows.select([0, 1, 4]), tokenizer, 448).num_rows == 3
+    assert not capsys.readouterr().out
 
 
 def test_batches(train, tokenizer):

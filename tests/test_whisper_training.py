@@ -168,6 +168,18 @@ def test_everything_is_learned_but_the_table_of_positions(made, whole):
     assert not same_still - {"model.encoder.embed_positions.weight"}
 
 
+def test_one_long_transcript_ends_no_training(store, run, tmp_path, monkeypatch, capsys):
+    def one_long(*arguments):
+        clips = open_corpus(*arguments)
+        texts = ["sto " * 448, *clips["text"][1:]]
+        return clips.remove_columns("text").add_column("text", texts)
+
+    monkeypatch.setattr("lab2_whisper.training.open_corpus", one_long)
+    short = replace(run, steps=1, batch=16)
+    assert train(store, short, folder=tmp_path).finished
+    assert capsys.readouterr().out.count("1 of ") == 2  # of train clips, and of validation
+
+
 # ------------------------------------------------------------------------------ interruptions
 
 
