@@ -87,14 +87,17 @@ def choose(parameters: int, machine_name: str | None = None) -> Preset:
 
 
 def largest_batch(runs: Callable[[int], None], most: int) -> int:
-    """The largest power of two of clips at which `runs(clips)` does not run out of memory.
+    """The largest part of `most` clips at which `runs(clips)` does not run out of memory.
 
-    `runs` does what takes the most memory of a training step. A batch that fills over 90 % of
-    a GPU counts as too large: fragmentation grows with time.
+    A whole number of parts makes up `most`. `runs` does what takes the most memory of a training
+    step. A batch that fills over 90 % of a GPU counts as too large: fragmentation grows with time.
     """
-    batch, fits = 1, 0
-    while batch <= most and _survives(runs, batch):
-        fits, batch = batch, batch * 2
+    parts = [clips for clips in range(1, most + 1) if most % clips == 0]
+    fits = 0
+    for clips in parts:
+        if not _survives(runs, clips):
+            break
+        fits = clips
     if not fits:
         raise LabError(
             "Not even one clip fits into this GPU's memory. Choose a smaller model, or restart "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lab2_whisper.dataset import Augment
+from lab2_whisper.presets import Preset
 from lab2_whisper.schema import LANGUAGE, NANO_MODEL
 from labstore.contract import check_name
 
@@ -33,9 +34,10 @@ class Run:
     short_context: bool = True
     augment: Augment | None = field(default_factory=Augment)
     dropout: float = 0.0
+    preset: Preset | None = None  # None: chosen for the model's size and the machine
     learning_rate: float | None = None  # None: the preset's
     batch: int | None = None  # clips at once; None: found by a dry run
-    machine: str | None = None  # whose preset it takes; None: found out
+    machine: str | None = None  # whose preset is chosen; None: found out
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -118,7 +118,7 @@ def train(
 
 
 def _preset(model, run: Run) -> Preset:
-    preset = choose(model.num_parameters(), run.machine)
+    preset = run.preset or choose(model.num_parameters(), run.machine)
     print(f"{preset.machine}, {preset.size}: {preset.method}, since {preset.reason}.")
     if "bnb" in preset.optimizer and not find_spec("bitsandbytes"):
         raise LabError(
@@ -355,8 +355,9 @@ def judge(
 def compare(store: Store, runs: list[Run], **options: Any) -> pd.DataFrame:
     """Train each run and tell its WER on validation, a row each, the best first.
 
-    Whatever runs differ in is compared, model or data: steps, learning rate, size, corpora. Their
-    validation clips should be the same ones, so let the first corpus be the same.
+    Whatever runs differ in is compared, model or data: steps, learning rate, size, corpora, or the
+    method, optimizer and clips a step of their presets. Their validation clips should be the same
+    ones, so let the first corpus be the same.
     """
     rows = []
     for run in runs:
@@ -369,6 +370,9 @@ def compare(store: Store, runs: list[Run], **options: Any) -> pd.DataFrame:
                 "run": run.name,
                 "model": run.model,
                 "corpora": ", ".join(f"{name} x{weight:g}" for name, weight in run.corpora),
+                "method": outcome.preset.method,
+                "optimizer": outcome.preset.optimizer,
+                "clips_per_step": outcome.preset.clips_per_step,
                 "learning_rate": outcome.preset.learning_rate,
                 "steps": outcome.step,
                 "finished": outcome.finished,

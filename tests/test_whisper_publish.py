@@ -34,7 +34,7 @@ def published(tmp_path_factory):
 
 def trained(folder):
     """A store, and what a training and its judgement come to."""
-    run = Run("r", str(tiny_whisper(folder / "tiny")))
+    run = Run("r", str(tiny_whisper(folder / "tiny")), preset=choose(10_000))
     history = pd.DataFrame({"step": [0], "eval_wer": [0.5]})
     data = {"nano_pl": "20261123T000000000000Z-00000000"}
     outcome = Outcome(run, choose(10_000), True, 7, folder / "tiny", history, data, 0.1)
@@ -64,6 +64,7 @@ def test_the_record_has_both_rates_before_and_after_and_the_data(published):
     assert metrics["wer_low"] <= metrics["wer"] <= metrics["wer_high"]
     assert metrics["wer_fleurs_pl"] == 0
     assert published.metadata["data"] == {"nano_pl": "20261123T000000000000Z-00000000"}
+    assert published.metadata["settings"]["preset"]["clips_per_step"] == 16
     assert published.name == model_of("nano_pl").name == "whisper_nano_pl"
 
 

@@ -351,10 +351,9 @@ def test_the_best_weights_are_the_latest_while_the_rate_falls(store, run, tmp_pa
 
 
 @pytest.mark.usefixtures("falling")
-def test_lora_is_merged_and_goes_on_after_a_stop(store, run, tmp_path, monkeypatch):
+def test_lora_is_merged_and_goes_on_after_a_stop(store, run, tmp_path):
     lora = replace(presets.choose(10_000), method="lora", checkpointing=True)
-    monkeypatch.setattr("lab2_whisper.training.choose", lambda *_: lora)
-    run = replace(run, steps=4, learning_rate=1e-2)
+    run = replace(run, preset=lora, steps=4, learning_rate=1e-2)
     cut = replace(run, name="cut")
     train(store, cut, minutes=1e-9, folder=tmp_path)
     best = [train(store, some, folder=tmp_path).best for some in (run, cut)]
@@ -418,6 +417,7 @@ def test_the_largest_batch_is_found_without_dying():
 
     assert presets.largest_batch(runs, 64) == 8
     assert presets.largest_batch(runs, 4) == 4
+    assert presets.largest_batch(runs, 30) == 10  # three make up a step
     with pytest.raises(LabError, match="Not even one clip"):
         presets.largest_batch(lambda clips: runs(100), 64)
     said = presets.forecast(3.6, 10_000, scoring=1.5 * 3600)
@@ -458,9 +458,8 @@ def test_a_rehearsal_tells_hours_sessions_and_room(store, run):
 def test_without_bitsandbytes_the_8_bit_optimizer_is_named(store, run, monkeypatch):
     monkeypatch.setattr("lab2_whisper.training.find_spec", lambda name: None)
     eight = next(row for row in presets.PRESETS if "8bit" in row.optimizer)
-    monkeypatch.setattr("lab2_whisper.training.choose", lambda *_: eight)
     with pytest.raises(LabError, match="pip install bitsandbytes"):
-        rehearse(store, run)
+        rehearse(store, replace(run, preset=eight))
 
 
 def test_runs_that_differ_in_model_or_data_are_compared_in_one_table(store, run, tmp_path):
@@ -472,6 +471,19 @@ def test_runs_that_differ_in_model_or_data_are_compared_in_one_table(store, run,
     assert set(table["corpora"]) == {"nano_pl x1", "nano_pl x1, other_pl x0.5"}
     assert table["wer"].is_monotonic_increasing and table["finished"].all()
     assert pictures.experiments(table).axes
+
+
+def test_presets_are_compared_and_their_checkpoints_are_not_mixed(store, run, tmp_path):
+    adam = replace(presets.choose(10_000), machine="t4", clips_per_step=8)
+    other = replace(adam, method="frozen encoder", optimizer="adafactor", clips_per_step=24)
+    short = replace(run, steps=2, evaluate_every=2, batch=None)
+    runs = [replace(short, name="adam", preset=adam), replace(short, name="other", preset=other)]
+    table = compare(store, runs, folder=tmp_path).set_index("run")
+    assert dict(table.loc["other", ["method", "optimizer", "clips_per_step"]]) == {
+        "method": "frozen encoder", "optimizer": "adafactor", "clips_per_step": 24}  # fmt: skip
+    assert table.loc["adam", "optimizer"] == "adamw_torch"
+    with pytest.raises(LabError, match=r"made with preset = .*'clips_per_step': 8"):
+        train(store, replace(runs[0], preset=other), folder=tmp_path)
 
 
 def test_judging_hears_the_test_splits_before_and_after(store, run, tmp_path, monkeypatch):
