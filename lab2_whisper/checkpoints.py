@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from lab2_whisper.schema import LabError
-from labstore import Damaged, NotFound, Store
+from labstore import Damaged, NotFound, NotWritable, Store
 
 GENERATIONS = 2
 ARCHIVE = "checkpoint.tar"
+UNPUBLISHED = "unpublished.json"  # beside a checkpoint's folder until the store has it
 BEST = "kept/best"  # the best weights so far; deeper than where transformers looks for adapters
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
 STATES = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
@@ -31,12 +32,44 @@ def publish(store: Store, run: str, folder: Path, settings: dict[str, Any]) -> N
     `settings` are what another run may not differ in. While it is written there is one other, the
     newest before, and after that GENERATIONS: a Drive of 15 GB has no room for three.
     """
+    note = folder.parent / UNPUBLISHED
+    note.write_text(json.dumps({"settings": settings, "step": step(folder)}), encoding="utf-8")
     _make_room(store, _name(run))
     with tempfile.TemporaryDirectory(prefix="whisper-") as temporary:
         with tarfile.open(Path(temporary) / ARCHIVE, "w") as tar:
             tar.add(folder, arcname=".")
         store.save_files(_name(run), Path(temporary), {"settings": settings, "step": step(folder)})
+    note.unlink()
     store.prune_files(_name(run), GENERATIONS)
+
+
+def try_publish(store: Store, run: str, folder: Path, settings: dict[str, Any]) -> None:
+    """The same, but a store that is full is only said: no reason to lose what can still be learned."""
+    try:
+        publish(store, run, folder, settings)
+    except NotWritable as error:
+        print(f"This checkpoint was not published, the next one will be tried: {error}")
+
+
+def unpublished(store: Store, run: str, folder: Path, settings: dict[str, Any]) -> Path | None:
+    """The whole checkpoint in `folder`, of these settings and newer than the store's, if there is one.
+
+    It was not published, or not to the end: the store was full, or the training was killed.
+    """
+    try:
+        note = json.loads((folder / UNPUBLISHED).read_text(encoding="utf-8"))
+        left = folder / f"checkpoint-{note['step']}"
+        check(left)
+    except (OSError, ValueError, KeyError, LabError):
+        return None
+    settings = json.loads(json.dumps(settings))
+    if note["settings"] != settings:
+        return None
+    with contextlib.suppress(NotFound, Damaged):
+        newest = store.open_files(_name(run)).metadata
+        if newest["settings"] != settings or newest["step"] >= note["step"]:
+            return None
+    return left
 
 
 def _make_room(store: Store, name: str) -> None:

@@ -27,7 +27,7 @@ class Run:
     language: str = LANGUAGE
     steps: int = 1000
     warmup: float = 0.1  # of the steps
-    evaluate_every: int = 200  # steps; a checkpoint is published as often
+    evaluate_every: int = 200  # steps; a checkpoint is published at least as often
     patience: int = 3  # evaluations without a better WER before it stops
     validation_clips: int = 400  # at most, the first ones
     full_windows: float = 0.1

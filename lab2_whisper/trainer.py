@@ -29,7 +29,7 @@ from lab2_whisper.metrics import score
 from lab2_whisper.run import Run
 from lab2_whisper.schema import SAMPLE_RATE, WINDOW_SECONDS
 from lab2_whisper.scoring import generate
-from labstore import NotWritable, Store
+from labstore import Store
 
 POOL = 50  # batches among which clips are sorted by length
 
@@ -178,16 +178,34 @@ class Epochs(TrainerCallback):
         self.trainer.sampler.set_epoch(math.floor(state.epoch or 0))
 
 
+def _late(ends: float, args) -> bool:
+    """Whether it is later than `ends`, as time.monotonic() counts, for any device: all do the same."""
+    return bool(gather(torch.tensor([time.monotonic() > ends], device=args.device)).any())
+
+
 class TimeBudget(TrainerCallback):
-    """Stops and saves before a session ends, on all devices in the same step."""
+    """Stops and saves before a session ends."""
 
     def __init__(self, ends: float):
-        self.ends = ends  # as time.monotonic() counts
+        self.ends = ends
 
     def on_step_end(self, args, state, control, **_):
-        late = torch.tensor([time.monotonic() > self.ends], device=args.device)
-        if gather(late).any():
+        if _late(self.ends, args):
             control.should_save = control.should_training_stop = True
+
+
+class SaveBetween(TrainerCallback):
+    """Saves also between evaluations, where so many seconds went by since the last time."""
+
+    def __init__(self, seconds: float):
+        self.seconds, self.last = seconds, time.monotonic()
+
+    def on_save(self, args, state, control, **_):
+        self.last = time.monotonic()
+
+    def on_step_end(self, args, state, control, **_):
+        if _late(self.last + self.seconds, args):
+            control.should_save = True
 
 
 class Best(TrainerCallback):
@@ -233,10 +251,7 @@ class Publish(TrainerCallback):
         home = Path(args.output_dir)
         folder = home / f"checkpoint-{state.global_step}"
         shutil.copytree(home / "best", folder / checkpoints.BEST, dirs_exist_ok=True)
-        try:
-            checkpoints.publish(self.store, self.run, folder, self.settings)
-        except NotWritable as error:  # no reason to lose what this session can still learn
-            print(f"This checkpoint was not published, the next one will be tried: {error}")
+        checkpoints.try_publish(self.store, self.run, folder, self.settings)
         for old in home.glob("checkpoint-*"):
             if old != folder:
                 shutil.rmtree(old)

@@ -48,10 +48,19 @@ from lab2_whisper.run import Run
 from lab2_whisper.schema import NANO_MODEL, WINDOW_SECONDS, LabError
 from lab2_whisper.scoring import Heard, listen, load_whisper
 from lab2_whisper.stored import mix, open_corpus
-from lab2_whisper.trainer import Best, Epochs, Publish, TimeBudget, WhisperTrainer
+from lab2_whisper.trainer import (
+    Best,
+    Epochs,
+    Publish,
+    SaveBetween,
+    TimeBudget,
+    WhisperTrainer,
+)
 from labstore import Store, open_store
 
 LORA_RANK = 32
+SAVE_MINUTES = 20  # between checkpoints, at most: what a machine that vanishes costs
+MINUTES_PER_GB = 10  # but so long for its size: Drive may take as long to upload it
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,8 @@ def train(
         data_collator=collate_sound,
         callbacks=[Best(home, run.patience), Publish(store, run.name, settings)],
     )
+    between = max(SAVE_MINUTES, MINUTES_PER_GB * _checkpoint_gb(model, preset))
+    trainer.add_callback(SaveBetween(60 * between))
     trainer.add_callback(Epochs(trainer))
     if minutes:
         trainer.add_callback(TimeBudget(started + 60 * minutes))
@@ -129,13 +140,20 @@ def _preset(model, run: Run) -> Preset:
 
 
 def _resume_point(trainer: WhisperTrainer, store: Store, settings: dict[str, Any]) -> Path | None:
-    """The checkpoint to go on from, unpacked by one process for all."""
+    """The checkpoint to go on from, one that could not be published or else the store's newest.
+
+    One process finds and unpacks it for all.
+    """
     home = Path(trainer.args.output_dir)
     if trainer.accelerator.is_main_process:
         home.mkdir(parents=True, exist_ok=True)
-        for left in (*home.glob("checkpoint-*"), home / "best", home / "merged"):
+        found = checkpoints.unpublished(store, trainer.run.name, home, settings)
+        if found:
+            checkpoints.try_publish(store, trainer.run.name, found, settings)
+        else:
+            found = checkpoints.latest_valid(store, trainer.run.name, home, settings)
+        for left in {*home.glob("checkpoint-*"), home / "best", home / "merged"} - {found}:
             shutil.rmtree(left, ignore_errors=True)  # and nothing else that may lie there
-        found = checkpoints.latest_valid(store, trainer.run.name, home, settings)
         if found:
             shutil.copytree(found / checkpoints.BEST, home / "best")
             print(f"Going on from step {checkpoints.step(found)}.")

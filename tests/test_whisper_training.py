@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from transformers import TrainerState
 from whisper_models import ranks, real_tokenizer, tiny_whisper
 
-from lab2_whisper import checkpoints, pictures, presets
+from lab2_whisper import checkpoints, pictures, presets, training
 from lab2_whisper.corpora import nano
 from lab2_whisper.dataset import (
     IGNORED,
@@ -219,6 +219,70 @@ def test_a_time_budget_saves_and_stops_and_the_next_run_goes_on(store, run, whol
     outcome = train(store, run, folder=tmp_path / "work")
     assert outcome.finished and same(final_weights(store, tmp_path), whole)
     assert outcome.history["eval_wer"].notna().sum() == 4  # the baseline once, then three times
+
+
+def test_it_also_saves_between_evaluations_and_goes_on_from_there(
+    store, run, whole, tmp_path, monkeypatch
+):
+    """It is evaluated at 4, 8 and 12, and here breaks off after it has saved step 6."""
+    monkeypatch.setattr(training, "SAVE_MINUTES", 0)
+    monkeypatch.setattr(training, "MINUTES_PER_GB", 0)
+    save, steps = store.save_files, []
+
+    def breaks_off(name, folder, metadata):
+        save(name, folder, metadata)
+        steps.append(metadata["step"])
+        if steps == [1, 2, 3, 4, 5, 6]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "save_files", breaks_off)
+    with pytest.raises(KeyboardInterrupt):
+        train(store, run, folder=tmp_path / "work")
+    train(store, run, folder=tmp_path / "elsewhere")
+    assert steps == list(range(1, STEPS + 1)) and same(final_weights(store, tmp_path), whole)
+
+
+@pytest.mark.parametrize("full", [1, 2])
+def test_a_checkpoint_that_found_no_room_is_published_by_the_next_run(
+    full, store, run, whole, monkeypatch
+):
+    """The store is full for so many tries; at the second, the run goes on from its own folder."""
+    save, tries, steps, home = store.save_files, [], [], store.root.parent
+
+    def full_at_first(name, folder, metadata):
+        tries.append(name)
+        if len(tries) <= full:
+            raise NotWritable("No space left on device.")
+        steps.append(metadata["step"])
+        return save(name, folder, metadata)
+
+    monkeypatch.setattr(store, "save_files", full_at_first)
+    train(store, run, minutes=1e-9, folder=home / "work")
+    assert not store.list_files("checkpoint_r")
+    outcome = train(store, run, folder=home / "work")
+    assert outcome.finished and steps == ([1, 4, 8, 12] if full == 1 else [4, 8, 12])
+    assert same(final_weights(store, home), whole)
+
+
+def test_what_was_not_published_is_taken_only_where_it_is_right(store, run, tmp_path, monkeypatch):
+    """Not with other settings, beside a newer one, damaged, or where nothing is left over."""
+    save, home = store.save_files, tmp_path / "r"
+
+    def full(*_):
+        raise NotWritable("No space left on device.")
+
+    monkeypatch.setattr(store, "save_files", full)
+    train(store, run, minutes=1e-9, folder=tmp_path)
+    monkeypatch.setattr(store, "save_files", save)
+    settings = json.loads((home / checkpoints.UNPUBLISHED).read_text())["settings"]
+    assert checkpoints.unpublished(store, "r", home, settings) == home / "checkpoint-1"
+    assert checkpoints.unpublished(store, "r", home, settings | {"seed": 1}) is None
+    newer = store.save_files("checkpoint_r", home, {"settings": settings, "step": 2})
+    assert checkpoints.unpublished(store, "r", home, settings) is None
+    store.remove("files", "checkpoint_r", newer.version)
+    assert checkpoints.unpublished(store, "r", home, settings)
+    (home / "checkpoint-1" / "model.safetensors").write_bytes(b"short")
+    assert checkpoints.unpublished(store, "r", home, settings) is None
 
 
 @pytest.mark.parametrize("file", [checkpoints.ARCHIVE, "manifest.json"])
