@@ -41,6 +41,7 @@ def register(store: Store, outcome: Outcome, verdicts: list[Verdict]) -> ModelVe
     with contextlib.suppress(NotFound, Damaged):
         latest = store.load_model(model, "latest")
         if latest.metrics == metrics and metadata.items() <= latest.metadata.items():
+            checkpoints.keep_newest(store, outcome.run.name)  # it may have been cut off before
             return latest
     with tempfile.TemporaryDirectory(prefix="whisper-") as temporary:
         folder = Path(temporary) / "model"
@@ -90,7 +91,7 @@ language: {run.language}
 library_name: transformers
 pipeline_tag: automatic-speech-recognition
 base_model: {_base(outcome)}
-metrics: [wer, cer]
+{_license(outcome)}metrics: [wer, cer]
 ---
 # {_base(outcome)}, tuned for {run.language}
 
@@ -140,6 +141,11 @@ def _base(outcome: Outcome) -> str:
     """The name of the model that was tuned; of a folder, only its last parts."""
     path = Path(outcome.run.model)
     return "/".join(path.parts[-2:]) if path.is_dir() else outcome.run.model
+
+
+def _license(outcome: Outcome) -> str:
+    """The card's line, where it is known: that of OpenAI's models."""
+    return "license: apache-2.0\n" if _base(outcome).startswith("openai/whisper-") else ""
 
 
 def _windows(outcome: Outcome) -> str:

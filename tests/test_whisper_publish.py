@@ -51,7 +51,10 @@ def test_registering_again_keeps_one_version_and_one_checkpoint(tmp_path):
     (tmp_path / "state" / "trainer_state.json").write_text('{"global_step": 7}')
     for _ in range(2):
         checkpoints.publish(store, "r", tmp_path / "state", {})
-    first, again = (publish.register(store, outcome, verdicts) for _ in range(2))
+    first = publish.register(store, outcome, verdicts)
+    assert len(store.list_files("checkpoint_r")) == 1
+    checkpoints.publish(store, "r", tmp_path / "state", {})  # as if it had been cut off before
+    again = publish.register(store, outcome, verdicts)
     assert first.version == again.version and len(store.list_files("checkpoint_r")) == 1
     later = publish.register(store, replace(outcome, step=8), verdicts)
     assert later.version != first.version
@@ -73,7 +76,14 @@ def test_the_card(published):
     for words in ("| nano_pl | before | 40.0%", "fleurs_pl", "-40.0 points", "7 steps",
                   "version 20261123T", "normalised", "learning rate"):  # fmt: skip
         assert words in card
-    assert str(published.path.parent) not in card
+    assert str(published.path.parent) not in card and "license:" not in card
+
+
+def test_the_card_has_the_licence_of_openais_models(tmp_path):
+    _, outcome, verdicts = trained(tmp_path)
+    run = replace(outcome.run, model="openai/whisper-small")
+    head = publish.model_card(replace(outcome, run=run), verdicts).split("---")[1]
+    assert "\nbase_model: openai/whisper-small\nlicense: apache-2.0\n" in head
 
 
 def test_the_prompt_served_is_the_prompt_trained_and_pages_get_int8(published):
