@@ -175,6 +175,11 @@ def _same_settings(run: str, saved: dict[str, Any], now: dict[str, Any]) -> None
             )
 
 
+def count(store: Store, run: str) -> int:
+    """How many checkpoints of a run are on the store."""
+    return len(store.list_files(_name(run)))
+
+
 def keep_newest(store: Store, run: str) -> None:
     """Of a run that is finished, one checkpoint is enough."""
     store.prune_files(_name(run), 1)

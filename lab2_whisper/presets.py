@@ -87,14 +87,13 @@ def choose(parameters: int, machine_name: str | None = None) -> Preset:
 
 
 def largest_batch(runs: Callable[[int], None], most: int) -> int:
-    """The largest part of `most` clips at which `runs(clips)` does not run out of memory.
+    """The largest divisor of `most` at which `runs(clips)` does not run out of memory.
 
-    A whole number of parts makes up `most`. `runs` does what takes the most memory of a training
-    step. A batch that fills over 90 % of a GPU counts as too large: fragmentation grows with time.
+    `runs` does what takes the most memory of a training step. A batch that fills over 90 % of
+    a GPU counts as too large: fragmentation grows with time.
     """
-    parts = [clips for clips in range(1, most + 1) if most % clips == 0]
     fits = 0
-    for clips in parts:
+    for clips in (n for n in range(1, most + 1) if most % n == 0):
         if not _survives(runs, clips):
             break
         fits = clips
@@ -133,10 +132,10 @@ def _share_used() -> float:
 def forecast(
     seconds_per_step: float, steps: int, scoring: float = 0.0, session_hours: float = 4.0
 ) -> str:
-    """What a training and so many seconds of scoring take, in words: hours, and Colab's sessions."""
+    """What a training and so many seconds of scoring take, in words: hours, and sessions."""
     hours = (seconds_per_step * steps + scoring) / 3600
     sessions = max(1, -(-hours // session_hours))
     return (
         f"{steps} steps of {seconds_per_step:.2f} s and {scoring / 3600:.1f} hours of scoring: "
-        f"{hours:.1f} hours, {sessions:.0f} session(s) of {session_hours:g} hours"
+        f"{hours:.1f} hours, {sessions:.0f} session(s) of {session_hours:.3g} hours"
     )

@@ -14,8 +14,9 @@ import torch
 from tqdm.auto import tqdm
 from transformers import (
     AutoConfig,
+    AutoFeatureExtractor,
     AutoModelForCTC,
-    AutoProcessor,
+    AutoTokenizer,
     WhisperForConditionalGeneration,
     WhisperTokenizer,
 )
@@ -145,12 +146,15 @@ def _ctc(name: str):
             "such as 'openai/whisper-small' or 'facebook/wav2vec2-base-960h'."
         ) from None
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    processor = AutoProcessor.from_pretrained(name)
+    # each alone: a processor may want a language model's decoder, which is not used here
+    extract, tokenizer = (
+        part.from_pretrained(name) for part in (AutoFeatureExtractor, AutoTokenizer)
+    )
 
     @torch.no_grad()
     def speak(sounds: list[np.ndarray]) -> list[str]:
-        inputs = processor(sounds, sampling_rate=SAMPLE_RATE, padding=True, return_tensors="pt")
+        inputs = extract(sounds, sampling_rate=SAMPLE_RATE, padding=True, return_tensors="pt")
         ids = model(**inputs.to(model.device)).logits.argmax(dim=-1)
-        return processor.batch_decode(ids)
+        return tokenizer.batch_decode(ids)
 
     return speak

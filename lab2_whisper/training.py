@@ -5,7 +5,9 @@
     run again                     it goes on from its newest whole checkpoint on the store
 
 Validation decides when to stop and which weights are best; the test split is heard once, at the
-end. On several GPUs: accelerate launch -m lab2_whisper.training STORE --run small_pl ...
+end. On several GPUs of one machine:
+
+    accelerate launch -m lab2_whisper.training STORE --run small_pl ...
 """
 
 from __future__ import annotations
@@ -48,19 +50,14 @@ from lab2_whisper.run import Run
 from lab2_whisper.schema import NANO_MODEL, WINDOW_SECONDS, LabError
 from lab2_whisper.scoring import Heard, listen, load_whisper
 from lab2_whisper.stored import mix, open_corpus
-from lab2_whisper.trainer import (
-    Best,
-    Epochs,
-    Publish,
-    SaveBetween,
-    TimeBudget,
-    WhisperTrainer,
-)
+from lab2_whisper.trainer import Best, Epochs, Publish, SaveBetween, TimeBudget, WhisperTrainer
 from labstore import Store, open_store
 
 LORA_RANK = 32
-SAVE_MINUTES = 20  # between checkpoints, at most: what a machine that vanishes costs
-MINUTES_PER_GB = 10  # but so long for its size: Drive may take as long to upload it
+SAVE_MINUTES = 20  # between checkpoints: what a machine that vanishes may cost
+MINUTES_PER_GB = (
+    10  # longer for large ones: Drive may upload so slowly, and one must be there whole
+)
 
 
 @dataclass(frozen=True)
@@ -98,6 +95,8 @@ def train(
     clips, validation, data = _clips(store, run, tokenizer, longest, copy_to)
     settings = {**asdict(run), "preset": asdict(preset), "data": data}
     settings = {k: v for k, v in settings.items() if k not in ("batch", "machine")}
+    if run.model == str(NANO_MODEL):
+        settings["model"] = "nano"  # wherever the project's folder is
     set_seed(run.seed)  # before LoRA's random weights are drawn
     model = adapt(model, preset, run.dropout)
     trainer = WhisperTrainer(
@@ -271,19 +270,25 @@ def arguments(home: Path, run: Run, preset: Preset, batch: int) -> Seq2SeqTraini
     return settings
 
 
-def rehearse(store: Store, run: Run, copy_to: str | Path | None = None) -> str:
+def rehearse(
+    store: Store, run: Run, copy_to: str | Path | None = None, minutes: float | None = None
+) -> str:
     """What a run will take on this machine, in words, from what is timed now.
 
     A few passes of training, and some clips of validation that are heard. Reading is not in it.
+    `minutes` are those of a session, as for train().
     """
     model, tokenizer = load_whisper(run.model, run.language)
     preset = _preset(model, run)
     corpus = run.corpora[0][0]
     heard = open_corpus(store, corpus, "validation", copy_to=copy_to)
-    scored = -(-run.steps // run.evaluate_every) * min(len(heard), run.validation_clips)
+    times = 1 + -(-run.steps // run.evaluate_every)  # the baseline is one
+    scored = times * min(len(heard), run.validation_clips)
     scored += 2 * len(open_corpus(store, corpus, "test", copy_to=copy_to))
-    a_clip = _seconds_heard((model, tokenizer), heard, run.language)
-    model = adapt(model, preset).to(devices().device)
+    half, device = getattr(torch, preset.precision), devices().device
+    with torch.autocast(device.type, half, enabled=half != torch.float32):  # as at validation
+        a_clip = _seconds_heard((model, tokenizer), heard, run.language)
+    model = adapt(model, preset).to(device)
     batch = run.batch or find_batch(model, preset)
     rows = open_corpus(store, corpus, "train", copy_to=copy_to).select_columns("seconds")
     share = run.full_windows if run.short_context else 1.0
@@ -291,9 +296,23 @@ def rehearse(store: Store, run: Run, copy_to: str | Path | None = None) -> str:
     seconds = min(WINDOW_SECONDS, math.ceil(np.mean(rows["seconds"]) + 1))
     short = seconds_a_clip(model, preset, clips_at_once(batch, seconds), seconds)
     a_step = preset.clips_per_step * ((1 - share) * short + share * full)
+    hours = forecast(a_step, run.steps, scored * a_clip, (minutes or 240) / 60)
+    room = _room(store, run.name, _checkpoint_gb(model, preset))
+    return f"{preset.method}, {batch} clips at once. {hours}. {room}"
+
+
+def _room(store: Store, run: str, a_checkpoint: float) -> str:
+    """What the checkpoints of a run will take of the store's disk, GB, in words."""
+    said = f"A checkpoint takes {a_checkpoint:.1f} GB on the store, and two are kept"
+    if not hasattr(store, "root"):
+        return f"{said}."
+    free = shutil.disk_usage(store.root).free / 1e9
+    wanted = a_checkpoint * (checkpoints.GENERATIONS - checkpoints.count(store, run))
+    if wanted <= free:
+        return f"{said}: {free:.1f} GB are free."
     return (
-        f"{preset.method}, {batch} clips at once. {forecast(a_step, run.steps, scored * a_clip)}. "
-        f"A checkpoint takes {_checkpoint_gb(model, preset):.1f} GB on the store, and two are kept."
+        f"{said}, but only {free:.1f} GB are free: make room first, or choose a smaller model or "
+        "another store."
     )
 
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import datasets
+import numpy as np
 import pytest
 import tiktoken
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerState
+from transformers import TrainerState, WhisperConfig, WhisperFeatureExtractor
+from transformers.models.whisper.modeling_whisper import shift_tokens_right
 from whisper_models import ranks, real_tokenizer, tiny_whisper
 
 from lab2_whisper import checkpoints, pictures, presets, training
@@ -33,7 +35,7 @@ from lab2_whisper.dataset import (
 )
 from lab2_whisper.dry_run import clips_at_once, dry_step, optimizer_bytes
 from lab2_whisper.features import build_corpus
-from lab2_whisper.schema import LabError
+from lab2_whisper.schema import NANO_TOKENIZER, LabError
 from lab2_whisper.scoring import listen, load_whisper
 from lab2_whisper.stored import open_corpus
 from lab2_whisper.trainer import ByLength, WhisperTrainer
@@ -109,6 +111,25 @@ def test_labels_of_the_real_tokenizer_start_after_the_start_of_transcript():
     assert (inputs[:, 0] == start).all() and (inputs == start).sum() == 2
     assert inputs[0, 1:].tolist() == labels[0, :-1].tolist()
     assert not (inputs == IGNORED).any()
+
+
+def test_a_batch_is_what_transformers_own_parts_make_of_it():
+    """Labels, inputs of the decoder and log-mel of three padded clips."""
+    tokenizer, rng = real_tokenizer(), np.random.default_rng(0)
+    texts = ["Zażółć gęślą jaźń.", "Tak", "Dwadzieścia pięć minut po ósmej"]
+    sounds = [rng.standard_normal(n).astype(np.float32) / 9 for n in (80_000, 17_000, 48_123)]
+    items = [{"samples": sound, "labels": label_ids(tokenizer, text), "bands": []}
+             for sound, text in zip(sounds, texts, strict=True)]  # fmt: skip
+    ours = collate(items, window_seconds=30)
+    theirs = WhisperFeatureExtractor()(sounds, sampling_rate=16_000, return_tensors="pt")
+    torch.testing.assert_close(ours["input_features"], theirs.input_features, atol=1e-5, rtol=0)
+    tokenizer.pad_token = tokenizer.eos_token
+    written = tokenizer(texts, padding=True, return_tensors="pt")
+    labels = written.input_ids.masked_fill(written.attention_mask == 0, IGNORED)[:, 1:]
+    assert torch.equal(ours["labels"], labels)
+    config = WhisperConfig(decoder_start_token_id=50258, pad_token_id=50257)
+    expected = shift_tokens_right(labels, config.pad_token_id, config.decoder_start_token_id)
+    assert torch.equal(decoder_inputs(labels, config), expected)
 
 
 def test_the_real_tokenizer_is_that_of_whisper():
@@ -358,6 +379,14 @@ def test_checkpoints_of_other_settings_are_refused(store, run, tmp_path):
         train(store, replace(run, seed=1), folder=tmp_path / "work")
 
 
+def test_nano_goes_on_where_the_project_was_moved(store, run, tmp_path, monkeypatch):
+    for model in (run.model, str(shutil.copytree(run.model, tmp_path / "moved"))):
+        monkeypatch.setattr(training, "NANO_MODEL", Path(model))
+        run = replace(run, model=model, steps=2, evaluate_every=1)
+        outcome = train(store, run, minutes=1e-9, folder=tmp_path / "work")
+    assert outcome.finished
+
+
 @pytest.mark.parametrize("what", ["header", "short", "state", "empty"])
 def test_broken_checkpoints_are_incomplete(store, run, tmp_path, what):
     train(store, run, minutes=1e-9, folder=tmp_path / "work")
@@ -516,7 +545,36 @@ def test_a_rehearsal_tells_hours_sessions_and_room(store, run):
     said = rehearse(store, replace(run, steps=1000))
     steps = r"1000 steps of [\d.]+ s and [\d.]+ hours of scoring"
     assert re.search(steps + r": [\d.]+ hours, \d+ session\(s\) of 4 hours", said)
-    assert "GB on the store" in said
+    assert re.search(r"GB on the store, and two are kept: [\d.]+ GB are free\.", said)
+
+
+def test_a_rehearsal_counts_the_baseline_and_hears_in_the_presets_precision(
+    store, run, monkeypatch
+):
+    precise = []
+
+    def an_hour_a_clip(*_):
+        precise.append(torch.is_autocast_enabled("cpu"))
+        return 3600.0
+
+    monkeypatch.setattr(training, "_seconds_heard", an_hour_a_clip)
+    clips = 3 * 4 + 2 * len(open_corpus(store, "nano_pl", "test"))
+    run = replace(run, steps=8)  # evaluated at 0, 4 and 8
+    assert f"{clips}.0 hours of scoring" in rehearse(store, run)
+    half = replace(presets.choose(10_000), precision="bfloat16")
+    said = rehearse(store, replace(run, preset=half), minutes=200)
+    assert "of 3.33 hours" in said and precise == [False, True]
+
+
+def test_a_rehearsal_says_where_two_checkpoints_will_not_fit(store, run, monkeypatch):
+    usage = type(shutil.disk_usage("/"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 15 * 10**9))
+    monkeypatch.setattr(training, "_checkpoint_gb", lambda *_: 8.0)
+    assert "8.0 GB on the store, and two are kept, but only 15.0 GB are free" in rehearse(
+        store, run
+    )
+    store.save_files("checkpoint_r", NANO_TOKENIZER, {})  # one that is there will make room
+    assert "two are kept: 15.0 GB are free." in rehearse(store, run)
 
 
 def test_without_bitsandbytes_the_8_bit_optimizer_is_named(store, run, monkeypatch):
@@ -607,8 +665,14 @@ def test_a_wav2vec2_is_scored_on_the_same_clips(store, tmp_path):
     )  # fmt: skip
     for part in (Wav2Vec2ForCTC(config), processor):
         part.save_pretrained(tmp_path / "ctc")
-    heard = listen(tmp_path / "ctc", open_corpus(store, "nano_pl", "test").select(range(4)))
+    clips = open_corpus(store, "nano_pl", "test").select(range(4))
+    heard = listen(tmp_path / "ctc", clips)
     assert heard.score.clips == 4 and heard.score.wer.value > 0
+    extractor = tmp_path / "ctc" / "preprocessor_config.json"  # as of those with a language model
+    (tmp_path / "ctc" / "processor_config.json").unlink()
+    settings = Wav2Vec2FeatureExtractor().to_dict()
+    extractor.write_text(json.dumps(settings | {"processor_class": "Wav2Vec2ProcessorWithLM"}))
+    assert listen(tmp_path / "ctc", clips).table["heard"].equals(heard.table["heard"])
 
 
 def test_what_is_no_model_is_said(store):
