@@ -55,9 +55,7 @@ from labstore import Store, open_store
 
 LORA_RANK = 32
 SAVE_MINUTES = 20  # between checkpoints: what a machine that vanishes may cost
-MINUTES_PER_GB = (
-    10  # longer for large ones: Drive may upload so slowly, and one must be there whole
-)
+MINUTES_PER_GB = 10  # of a checkpoint, or longer: Drive may upload so slowly
 
 
 @dataclass(frozen=True)
