@@ -2,6 +2,7 @@
 
 publish(store, "run", folder, settings)      after the trainer has written a checkpoint
 latest_valid(store, "run", folder, settings)     the newest whole one, unpacked, or None
+unpublished(store, "run", folder, settings)      a newer one on this disk that the store lacks, or None
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Many visitors, one model: their jobs are done in turn by one thread, from a bounded queue.
 
     queue = Queue(size=20)
-    visitor = Visitors(queue, away_seconds=30).welcome(is_here)
+    visitor = Visitors(queue, away_seconds=120).welcome(is_here)
     job = visitor.add("interview.mp4", lambda stop, progress: transcribe(..., stop, progress))
 
 What a job yields is in `job.items` at once, so that a page can show it while the job runs.
@@ -153,12 +153,8 @@ class Visitor:
         self.jobs: list[Job] = []
         self._folder = tempfile.TemporaryDirectory(prefix="whisper-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
+        self.left = False  # whether this visitor was taken for gone; who comes back is a new one
         self._seen = time.monotonic()
-
-    @property
-    def left(self) -> bool:
-        """Whether this visitor was taken for gone; who comes back is a new one."""
-        return not self.folder.exists()
 
     @property
     def most_jobs(self) -> int:
@@ -181,7 +177,7 @@ class Visitor:
         try:
             self.queue.add(job)
         except QueueFull:
-            self.jobs.remove(job)
+            self.remove(job)
             raise
         if self.left:  # meanwhile: nobody would ever see it
             self.remove(job)
@@ -204,6 +200,7 @@ class Visitor:
 
     def leave(self) -> None:
         """Stop what is left to do and remove the folder."""
+        self.left = True
         for job in list(self.jobs):
             self.remove(job)
         self._folder.cleanup()

@@ -31,7 +31,7 @@ from labstore import FilesVersion, open_store
 DATA = "/data"
 CORES = 4
 GPU = "L4"
-SESSION_MINUTES = 220  # below the function's timeout: what is cut off there is not saved
+SESSION_MINUTES = 220  # below the function's timeout, which would cut off what was not saved yet
 
 app = modal.App("whisper")
 volume = modal.Volume.from_name("whisper-data", create_if_missing=True)

@@ -151,4 +151,7 @@ def _license(outcome: Outcome) -> str:
 def _windows(outcome: Outcome) -> str:
     if not outcome.run.short_context:
         return "30 s"
-    return f"as long as the speech, and 30 s in {outcome.run.full_windows:.0%} of the steps"
+    share = f"{outcome.run.full_windows:.0%}"
+    return (
+        f"as long as the speech, and 30 s in the last {share} of the steps before each evaluation"
+    )

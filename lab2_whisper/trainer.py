@@ -198,7 +198,10 @@ class SaveBetween(TrainerCallback):
     """Saves also between evaluations, where so many seconds went by since the last time."""
 
     def __init__(self, seconds: float):
-        self.seconds, self.last = seconds, time.monotonic()
+        self.seconds, self.last = seconds, None
+
+    def on_step_begin(self, args, state, control, **_):
+        self.last = self.last or time.monotonic()  # from the first step on, after the baseline
 
     def on_save(self, args, state, control, **_):
         self.last = time.monotonic()

@@ -52,6 +52,7 @@ from lab2_whisper.scoring import Heard, listen, load_whisper
 from lab2_whisper.stored import mix, open_corpus
 from lab2_whisper.trainer import Best, Epochs, Publish, SaveBetween, TimeBudget, WhisperTrainer
 from labstore import Store, open_store
+from labstore.files import FileStore
 
 LORA_RANK = 32
 SAVE_MINUTES = 20  # between checkpoints: what a machine that vanishes may cost
@@ -302,7 +303,7 @@ def rehearse(
 def _room(store: Store, run: str, a_checkpoint: float) -> str:
     """What the checkpoints of a run will take of the store's disk, GB, in words."""
     said = f"A checkpoint takes {a_checkpoint:.1f} GB on the store, and two are kept"
-    if not hasattr(store, "root"):
+    if not isinstance(store, FileStore):
         return f"{said}."
     free = shutil.disk_usage(store.root).free / 1e9
     wanted = a_checkpoint * (checkpoints.GENERATIONS - checkpoints.count(store, run))

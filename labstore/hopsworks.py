@@ -91,7 +91,9 @@ def connect(project: str = "") -> HopsworksStore:
     key = (secret("HOPSWORKS_API_KEY") or "").strip()
     missing = [] if project else ["HOPSWORKS_PROJECT (or the address 'hopsworks:PROJECT')"]
     if not key and "REST_ENDPOINT" not in os.environ:  # set in Hopsworks' own jobs, which need none
-        missing.append("HOPSWORKS_API_KEY (made under Account settings, API keys)")
+        missing.append(
+            "HOPSWORKS_API_KEY (made under Account settings, API keys; in Colab under Secrets)"
+        )
     if missing:
         raise StoreError(
             f"Hopsworks is not reached without {' and '.join(missing)}: set it in the environment. "

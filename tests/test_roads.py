@@ -425,10 +425,12 @@ def test_doctor_names_what_is_missing_and_where(trained_iris, monkeypatch, capsy
 
 
 def test_doctor_takes_any_name_of_a_browser_and_names_what_installs_a_client(monkeypatch):
-    for name in ("google-chrome", "espeak-ng"):
-        monkeypatch.setattr(doctor.shutil, "which", {name: "/bin/it"}.get)
+    named = {"google-chrome": "chromium", "espeak-ng": "espeak-ng", "strace": "strace"}
+    for lacking, word in named.items():
+        there = dict.fromkeys(named.keys() - {lacking}, "/bin/it")
+        monkeypatch.setattr(doctor.shutil, "which", there.get)
         [line] = doctor.missing("tests")
-        assert ("espeak-ng" if name == "google-chrome" else "chromium") in line
+        assert word in line
     assert doctor._client("hopsworks", "hopsworks[python]") == []
     monkeypatch.setitem(sys.modules, "hopsworks", None)
     [line] = [line for line in doctor.missing("hopsworks") if "package" in line]

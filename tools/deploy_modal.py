@@ -28,9 +28,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 INSTALLS = {"pip_install", "uv_pip_install"}
 OPTIONAL = {  # imports that nothing on Modal comes to, by file
-    "labstore/__init__.py": {"google"},  # Colab's
-    "labstore/hopsworks.py": {"hopsworks"},
-    "lab1_wine/generator.py": {"ctgan", "torch"},  # the job's generator is the copula
+    ROOT / "labstore/__init__.py": {"google"},  # Colab's
+    ROOT / "labstore/hopsworks.py": {"hopsworks"},
+    ROOT / "lab1_wine/generator.py": {"ctgan", "torch"},  # the job's generator is the copula
 }
 LABS = {p.parent.name.partition("_")[2]: p for p in sorted(ROOT.glob("lab*/modal_app.py"))}
 
@@ -162,7 +162,7 @@ def _imports(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    left_out = next((some for file, some in OPTIONAL.items() if path == ROOT / file), set())
+    left_out = OPTIONAL.get(path, set())
     return {name for name in names if name.partition(".")[0] not in left_out}
 
 

@@ -172,11 +172,11 @@ def _forget(api: Any, repo: str, wanted: set[str], ours: set[str]) -> None:
 
 def _check_model(api: Any, repo: str, model: str) -> None:
     """Raises SpaceError for a model on the Hub that the Space would not be let in to."""
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
         found = api.model_info(model)
-    except RepositoryNotFoundError:
+    except (RepositoryNotFoundError, HFValidationError):
         raise SpaceError(f"WHISPER_MODEL: your token sees no model {model} on the Hub.") from None
     if (found.private or found.gated) and "HF_TOKEN" not in api.get_space_secrets(repo):
         raise SpaceError(
