@@ -19,7 +19,16 @@ hopsworks = pytest.importorskip("hopsworks")
 import test_store as contract  # noqa: E402
 from hopsworks_common.core.project_api import ProjectApi  # noqa: E402
 from hopsworks_double import Cluster, rest_error  # noqa: E402
-from test_store import FLOWERS, HIGH_SCORE, flower, folder_of, frame, group, ids  # noqa: E402
+from test_store import (  # noqa: E402
+    FLOWERS,
+    HIGH_SCORE,
+    SECOND_VERSION,
+    flower,
+    folder_of,
+    frame,
+    group,
+    ids,
+)
 
 import labstore.hopsworks as adapter  # noqa: E402
 from labstore import (  # noqa: E402
@@ -36,7 +45,6 @@ from labstore.files import FileStore  # noqa: E402
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
-SECOND_VERSION = FeatureGroup(**{**vars(group(petals=pa.Column(float))), "version": 2})
 
 
 @pytest.fixture
@@ -224,13 +232,6 @@ def test_a_scheduled_job_of_hopsworks_reads_all_rows_and_not_its_hours_alone(sto
     monkeypatch.setenv("HOPS_END_TIME", "2026-01-02T00:00:00.000000Z")
     assert ids(store.read(FLOWERS)) == ["a", "b"]
     assert ids(store.read(FLOWERS, since=START)) == ["a", "b"]
-
-
-def test_versions_of_a_group_are_told_apart(store):
-    assert store.read(SECOND_VERSION).empty
-    store.insert(FLOWERS, frame(flower("a")))
-    store.insert(SECOND_VERSION, frame(flower("b", petals=5.0)))
-    assert ids(store.read(FLOWERS)) == ["a"] and ids(store.read(SECOND_VERSION)) == ["b"]
 
 
 def test_a_group_with_another_key_needs_a_new_version(store):
@@ -472,13 +473,6 @@ def test_an_upload_that_broke_off_can_be_tried_again(store, tmp_path):
     store._datasets.move.side_effect = move
     assert store.adopt("files", saved.path)
     assert store.list_files("shards") == [saved.version]
-
-
-def test_the_latest_model_is_the_last_saved_in_whatever_order_they_are_listed(store, tmp_path):
-    source = folder_of(tmp_path / "source", a="1")
-    for _ in range(6):
-        saved = store.save_model(HIGH_SCORE, source, {"score": 0.1}, {})
-        assert store.load_model(HIGH_SCORE, "latest") == saved
 
 
 def test_a_model_that_is_not_registered_is_not_there(store, cluster, tmp_path):

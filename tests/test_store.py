@@ -62,6 +62,7 @@ def group(name: str = "flowers", **columns: pa.Column) -> FeatureGroup:
 
 
 FLOWERS = group()
+SECOND_VERSION = FeatureGroup(**{**vars(group(petals=pa.Column(float))), "version": 2})
 LOW_ERROR = Model("flower_error", metric="error", direction="min")
 HIGH_SCORE = Model("flower_score", metric="score", direction="max")
 
@@ -254,6 +255,20 @@ def test_groups_do_not_see_each_others_rows(store):
     store.insert(FLOWERS, frame(flower("a")))
     store.insert(group("weeds"), frame(flower("b")))
     assert ids(store.read(FLOWERS)) == ["a"]
+
+
+def test_versions_of_a_group_are_told_apart(store):
+    assert store.read(SECOND_VERSION).empty
+    store.insert(FLOWERS, frame(flower("a")))
+    store.insert(SECOND_VERSION, frame(flower("b", petals=5.0)))
+    assert ids(store.read(FLOWERS)) == ["a"] and ids(store.read(SECOND_VERSION)) == ["b"]
+
+
+def test_names_of_columns_keep_their_upper_case(store):
+    mixed = group(pH=pa.Column(float))
+    store.insert(mixed, frame(flower("a", pH=7.0)))
+    found = store.read(mixed)
+    assert list(found) == mixed.columns and found["pH"].tolist() == [7.0]
 
 
 @pytest.mark.parametrize("name", ["since", "until", "as_of"])
@@ -451,6 +466,12 @@ def test_best_model_follows_the_metrics_direction(store, tmp_path, model, best):
     assert store.load_model(model, "latest") == versions[-1]
     for version in versions:
         assert store.load_model(model, version.version) == version
+
+
+def test_the_latest_model_is_the_last_saved(store, tmp_path):
+    for _ in range(6):
+        (saved,) = save_models(store, tmp_path / "source", HIGH_SCORE, [0.5])
+        assert store.load_model(HIGH_SCORE, "latest") == saved
 
 
 @pytest.mark.parametrize("model", [LOW_ERROR, HIGH_SCORE])
