@@ -24,8 +24,6 @@ from lab2_whisper.stored import open_corpus
 from labstore import open_store
 
 SETTINGS = [(bitrate, level) for bitrate in (16_000, 24_000, 32_000) for level in (0, 5, 10)]
-DISTINCT = 200
-ROUNDS = 3
 
 
 def five_seconds(rng: random.Random, voice: str) -> np.ndarray:
@@ -38,24 +36,24 @@ def five_seconds(rng: random.Random, voice: str) -> np.ndarray:
     return (samples + 0.003 * noise).astype(np.float32)
 
 
-def make_clips(folder: Path) -> list[bytes]:
+def make_clips(folder: Path, distinct: int) -> list[bytes]:
     rng = random.Random(0)
     voices = [voice for group in VOICES.values() for voice in group]
     clips = []
-    for i in range(DISTINCT):
+    for i in range(distinct):
         samples = five_seconds(rng, voices[i % len(voices)])
         clips.append(audio.encode(samples, 48_000, 64_000, container="mp3", codec="libmp3lame"))
         (folder / f"{i}.mp3").write_bytes(clips[-1])
     return clips
 
 
-def make_release(folder: Path, clips: Path, count: int) -> Path:
+def make_release(folder: Path, clips: Path, count: int, distinct: int) -> Path:
     """A release of so many clips, hard links to the distinct ones."""
     home = folder / f"cv-corpus-{count}" / "pl"
     (home / "clips").mkdir(parents=True)
     lines = ["client_id\tpath\tsentence"]
     for i in range(count):
-        os.link(clips / f"{i % DISTINCT}.mp3", home / "clips" / f"{i}.mp3")
+        os.link(clips / f"{i % distinct}.mp3", home / "clips" / f"{i}.mp3")
         lines.append(f"speaker{i % 20}\t{i}.mp3\tGodzina siódma trzydzieści.")
     (home / "train.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return home.parent
@@ -284,22 +282,24 @@ def ratios(runs: dict, recipes: dict) -> dict[str, float]:
 
 
 def main(quick: bool) -> None:
-    small, large = (100, 1_000) if quick else (1_000, 10_000)
+    small, distinct, rounds = (100, 20, 1) if quick else (1_000, 200, 3)
+    large = 10 * small
     sizes = {"tenth": small // 10, "quarter": small // 4, "small": small, "large": large}
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         (folder / "clips").mkdir()
-        clips = make_clips(folder / "clips")
+        clips = make_clips(folder / "clips", distinct)
         releases = {
-            size: make_release(folder, folder / "clips", count) for size, count in sizes.items()
+            size: make_release(folder, folder / "clips", count, distinct)
+            for size, count in sizes.items()
         }
         store = open_store(folder / "store")
-        runs = medians([compare(releases, folder, n) for n in range(ROUNDS)])
+        runs = medians([compare(releases, folder, n) for n in range(rounds)])
         many = {codec: ours(releases["large"], store, codec) for codec in ("opus", "source")}
         corpus = open_corpus(store, f"opus_{large}").select(range(large // 2))
         figures = measured(runs, many, small) | read_back(corpus)
-    figures["clips"], figures["distinct_clips"] = [small, large], DISTINCT
+    figures["clips"], figures["distinct_clips"] = [small, large], distinct
     figures["mp3_bytes"] = round(np.mean([len(clip) for clip in clips]))
     recipe = Recipe()
     figures["default"] = {"bitrate": recipe.bitrate, "complexity": recipe.complexity}

@@ -23,7 +23,7 @@ import argparse
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the clips, nothing kept")
+    parser.add_argument("--quick", action="store_true", help="a tenth of it, once, not kept")
     quick = parser.parse_args().quick
     # here: each worker process that is spawned imports this file again, and a notebook's does not
     from _corpora import main
