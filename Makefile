@@ -5,7 +5,6 @@ PIP_ARGS ?=
 STORE ?=
 OWN = $(or $(STORE),$(LABS_STORE))
 BIN = .venv/bin
-export GRADIO_ANALYTICS_ENABLED = False
 STREAMLIT = --server.headless true --browser.gatherUsageStats false --client.toolbarMode viewer --server.address localhost --server.port
 
 help:  ## list the targets
@@ -66,8 +65,8 @@ bench: .venv/dev.done  ## run every benchmark (an hour or so) and keep the figur
 address:  ## after a fork: make address REPO=owner/name, in pyproject, README and notebooks
 	$(PYTHON) tools/address.py $(REPO)
 
-lock: .venv/dev.done  ## write what is installed in .venv to requirements.txt
-	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' > requirements.txt
+lock: .venv/dev.done  ## write what is installed in .venv to requirements.txt, where bitsandbytes stays as it is
+	($(BIN)/pip freeze --exclude bitsandbytes --exclude-editable | sed 's/+cpu//'; grep ^bitsandbytes requirements.txt) | LC_ALL=C sort -t= -fk1,1 -o requirements.txt
 
 clean:  ## remove build/ and the environment; the store/ stays
 	rm -rf build .venv

@@ -53,7 +53,7 @@ class Trainee:
     def __init__(self, preset: Preset, tiny: bool):
         self.preset, self.device = preset, "cpu" if tiny else "cuda"
         self.model = adapt(random_whisper(preset.size, tiny), preset).to(self.device).train()
-        if preset.checkpointing:
+        if preset.gradient_checkpointing:
             self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.optimizer, self.optimizer_name = self._optimizer()
         self.scaler = torch.amp.GradScaler(self.device, enabled=not tiny)

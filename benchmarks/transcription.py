@@ -17,7 +17,7 @@ words. The pipeline is measured with batches of 1 and of 4, and the faster one c
 The sides take turns; figures are medians over the rounds. In fresh processes:
 
     cold_start_s                 from the start of Python to the text of a clip, whisper-small's shape
-    first_text_s, peak_gb        an hour of speech, the nano model, from the start of Python
+    first_text_s, peak_gib        an hour of speech, the nano model, from the start of Python
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def progress(seconds, total):
 for segment in transcribe(file, model, on_progress=progress):
     first = first or time.time() - started
 print(json.dumps({"load_s": loaded, "first_text_s": first, "all_s": time.time() - started,
-                  "peak_gb": mib("VmHWM") / 2**10, "mib_every_5_minutes": memory}))
+                  "peak_gib": mib("VmHWM") / 2**10, "mib_every_5_minutes": memory}))
 """
 
 
@@ -251,7 +251,7 @@ def an_hour(folder: Path, minutes: float) -> dict:
         "recording_minutes": round(len(samples) / SAMPLE_RATE / 60, 1),
         "first_text_s": round(found["first_text_s"], 2),
         "recording_s": round(found["all_s"], 1),
-        "peak_gb": round(found["peak_gb"], 3),
+        "peak_gib": round(found["peak_gib"], 3),
         "mib_every_5_minutes": found["mib_every_5_minutes"],
     }
 
@@ -288,7 +288,7 @@ def table(figures: dict) -> str:
         lines.append(row)
     lines.append(
         f"first text of {figures['recording_minutes']} minutes after {figures['first_text_s']} s, "
-        f"all after {figures['recording_s']} s; peak {figures['peak_gb']} GiB, by 5 minutes "
+        f"all after {figures['recording_s']} s; peak {figures['peak_gib']} GiB, by 5 minutes "
         f"{figures['mib_every_5_minutes']} MiB; cold start {figures['cold_start_s']} s"
     )
     return "\n".join(lines)

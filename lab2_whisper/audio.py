@@ -18,6 +18,7 @@ FORMATS = "wav,w64,aiff,mp3,aac,mov,mp4,m4a,3gp,ogg,flac,matroska,webm,amr,asf,c
 BLOCK_SECONDS = 1
 MAX_ODD_FRAMES = 5  # frames with a corrupt header that a recording may have
 RATES = range(4_000, 400_001)  # samples a second; others ask for much memory, and are no sound
+MAX_PACKET_BYTES, MAX_PACKET_SECONDS = 8 * 2**20, 60  # far more than any recorder writes
 SHORTEST_GAP = 0.1  # seconds between frames from which on they are silence
 LONGEST_GAP = 60.0  # and beyond which a time stamp is wrong, in a file that tells no length
 
@@ -178,6 +179,12 @@ def _frames(container, stream) -> Iterator[av.AudioFrame]:
 
 
 def _decoded(packet) -> list[av.AudioFrame]:
+    """A packet's sound. One that is longer than any recorder writes is a ValueError.
+
+    A small file may hold hours in one packet, which would all be in memory at once.
+    """
+    if packet.size > MAX_PACKET_BYTES:
+        raise ValueError(f"a packet of {packet.size / 2**20:.0f} MiB")
     try:
         frames = packet.decode()
     except av.error.InvalidDataError:
@@ -185,6 +192,8 @@ def _decoded(packet) -> list[av.AudioFrame]:
     for frame in frames:
         if frame.sample_rate not in RATES:
             raise ValueError(f"{frame.sample_rate} samples a second")
+        if frame.samples > MAX_PACKET_SECONDS * frame.sample_rate:
+            raise ValueError(f"a packet of {frame.samples / frame.sample_rate:.0f} s")
     return frames
 
 

@@ -58,6 +58,8 @@ class Drop:
 
 
 class Source(Protocol):
+    """Where speech comes from: what clips there are, and their sound."""
+
     name: str
     locale: str
 

@@ -73,7 +73,7 @@ def dry_step(model, preset: Preset, clips: int, seconds: float, tokens: int = 10
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     size = optimizer_bytes(model, preset.optimizer)
     room = torch.empty(size, dtype=torch.uint8, device=device)
-    if preset.checkpointing:
+    if preset.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
     half = getattr(torch, preset.precision)

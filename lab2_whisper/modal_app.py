@@ -1,5 +1,6 @@
 """The Whisper lab on Modal: the feature stage fanned out, training and transcription on GPUs.
 
+    make deploy-modal-whisper       once: it also makes the volume
     modal volume put whisper-data cv-corpus-26.0-2026-06-12-pl.tar.gz
     modal run lab2_whisper/modal_app.py::features \
         --archive cv-corpus-26.0-2026-06-12-pl.tar.gz --corpus common_voice_pl

@@ -12,8 +12,8 @@ TEXTS = {
         "page language": "Language of the page",
         "spoken": "Language of the recording",
         "no model": "Nothing can be transcribed yet. {error}",
-        "none made": "Nothing can be transcribed yet: there is no model in the store, and "
-        "`make whisper` makes a small one.",
+        "none made": "Nothing can be transcribed yet: the store has no model of the corpus “{corpus}” "
+        "(WHISPER_CORPUS). Notebook 2 makes one there, `make whisper` a small one in the demo's store.",
         "loading": "Loading the model ...",
         "unexpected": "Something went wrong on this server, not with your recording. Try again, "
         "and if it happens twice, tell whoever runs this page.",
@@ -67,8 +67,9 @@ TEXTS = {
         "page language": "Język strony",
         "spoken": "Język nagrania",
         "no model": "Na razie nie ma czym zamieniać mowy na tekst. {error}",
-        "none made": "Na razie nie ma czym zamieniać mowy na tekst: w składzie nie ma modelu, a mały "
-        "powstaje poleceniem `make whisper`.",
+        "none made": "Na razie nie ma czym zamieniać mowy na tekst: w składzie nie ma modelu z korpusu "
+        "„{corpus}” (WHISPER_CORPUS). Tworzy go notatnik 2, a mały, w składzie pokazowym, polecenie "
+        "`make whisper`.",
         "loading": "Wczytuję model ...",
         "unexpected": "Coś zawiodło po stronie serwera, nie w Twoim nagraniu. Spróbuj jeszcze raz, "
         "a jeśli to się powtórzy, powiadom osobę, która prowadzi tę stronę.",

@@ -28,7 +28,7 @@ class Preset:
     precision: Literal["float32", "float16", "bfloat16"]
     optimizer: str  # a name of transformers' TrainingArguments.optim
     learning_rate: float
-    checkpointing: bool  # activations are computed again instead of kept
+    gradient_checkpointing: bool  # activations are computed again instead of kept
     clips_per_step: int  # the batch, or several smaller ones one after the other
     reason: str
 

@@ -249,11 +249,12 @@ def broken(text: str) -> str:
     Words are kept whole, so a line with one long word may be longer.
     """
     words = text.split()
-    if len(" ".join(words)) <= LINE:
+    length = len(" ".join(words))
+    if length <= LINE:
         return " ".join(words)
     two = [
         (_two_lines_cost(words, place), place)
-        for place in range(1, len(words))
+        for place in range(1, len(words) if length <= 2 * LINE + 1 else 1)
         if max(len(" ".join(words[:place])), len(" ".join(words[place:]))) <= LINE
     ]
     if not two:

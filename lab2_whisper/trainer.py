@@ -47,6 +47,7 @@ class ByLength(Sampler[int]):
         self.seconds = clips.seconds
 
     def set_epoch(self, epoch: int) -> None:
+        """Draw another order, and alter the clips otherwise."""
         self.epoch = epoch
         self.clips.set_epoch(epoch)
 
@@ -222,10 +223,12 @@ class Best(TrainerCallback):
 
     @staticmethod
     def rates(state) -> list[float]:
+        """The WER of each validation so far, the baseline first."""
         return [entry["eval_wer"] for entry in state.log_history if "eval_wer" in entry]
 
     @staticmethod
     def had_enough(state, patience: int) -> bool:
+        """Whether so many validations in a row were no better than the best."""
         rates = Best.rates(state)
         return bool(rates) and len(rates) - 1 - rates.index(min(rates)) >= patience
 

@@ -249,7 +249,7 @@ def arguments(home: Path, run: Run, preset: Preset, batch: int) -> Seq2SeqTraini
         use_cpu=not torch.cuda.is_available(),
         fp16=preset.precision == "float16" and torch.cuda.is_available(),
         bf16=preset.precision == "bfloat16" and torch.cuda.is_available(),
-        activation_checkpointing=preset.checkpointing,
+        activation_checkpointing=preset.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
         eval_strategy="steps",
         eval_steps=run.evaluate_every,

@@ -62,6 +62,7 @@ class FeatureGroup:
 
     @property
     def columns(self) -> list[str]:
+        """The names of the schema's columns, in its order."""
         return list(self.schema.columns)
 
     @property
@@ -235,4 +236,5 @@ def check_name(name: str) -> str:
 
 
 def is_name(name: str) -> bool:
+    """Whether a group, a model or files may be called so."""
     return re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) is not None

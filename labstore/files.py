@@ -552,6 +552,7 @@ def best_version(model: Model, versions: list[dict[str, Any]]) -> str:
 
 
 def no_such_name(kind: str, name: str, store: str, others: list[str]) -> NotFound:
+    """The error that names what there is instead, and the next step."""
     return NotFound(
         f"There is no {name!r} among the {kind} of the store {store} "
         f"(there: {', '.join(others) or 'nothing yet'}). Run the lab's notebooks "
@@ -560,6 +561,7 @@ def no_such_name(kind: str, name: str, store: str, others: list[str]) -> NotFoun
 
 
 def no_such_version(kind: str, name: str, version: str, versions: list[str]) -> NotFound:
+    """The error that names the newest versions there are."""
     known = [*(["best"] if kind == "models" else []), "latest", *versions[-5:]]
     return NotFound(f"{kind}/{name} has no version {version!r}. Choose one of: {', '.join(known)}.")
 
@@ -574,6 +576,7 @@ def _commit_name(stamp: datetime) -> str:
 
 
 def time_of(name: str) -> datetime:
+    """When a commit or version of that name was made, in UTC."""
     return datetime.strptime(name.partition("-")[0], STAMP).replace(tzinfo=UTC)
 
 
@@ -612,6 +615,7 @@ def _overlaps(manifest: dict[str, Any], since: datetime | None, until: datetime 
 
 
 def aware(time: datetime | None, name: str) -> datetime | None:
+    """The time in UTC. Raises StoreError, which names the argument, for one without a zone."""
     if time is not None and getattr(time, "tzinfo", None) is None:
         raise StoreError(f"{name} must carry a time zone, e.g. datetime(2026, 1, 31, tzinfo=UTC).")
     return None if time is None else time.astimezone(UTC)

@@ -19,9 +19,11 @@ KEYS = {
     "clips_per_second time_growth_10x memory_growth_10x",
     "training": "baseline_wer tuned_wer test_words seconds kills identical short_context_speedup "
     "short_context_wer_delta full_context_wer short_context_wer baseline_wer_without_mp3",
-    "transcription": "speedup short_context_speedup cold_start_s first_text_s peak_gb",
+    "gpu_training": "device original_clips_per_second original_peak_gib small_clips_per_second "
+    "small_peak_gib medium_clips_per_second medium_peak_gib large_clips_per_second large_peak_gib",
+    "transcription": "speedup short_context_speedup cold_start_s first_text_s peak_gib",
 }  # benchmarks/store.py is run by test_store.py
-LONG = {"training"}  # what it does is done by test_whisper_training.py, in less time
+LONG = {"training", "gpu_training"}  # test_whisper_training.py and _scale.py do it in less time
 
 
 @pytest.mark.parametrize("name", sorted(KEYS.keys() - LONG))

@@ -209,6 +209,21 @@ print(*seconds, peak() - before)
     assert mebibytes < 100
 
 
+@pytest.mark.parametrize(("seconds", "reason"), [(61, "a packet of 61 s"), (2400, "of 9 MiB")])
+def test_a_packet_that_holds_a_whole_recording_is_refused(seconds, reason):
+    """Hours fit into one of a Matroska file, past the cap on seconds and in memory all at once."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as output:
+        stream = output.add_stream("pcm_u8", rate=4_000, layout="mono")
+        samples = np.full((1, seconds * 4_000), 128, np.uint8)
+        frame = av.AudioFrame.from_ndarray(samples, format="u8", layout="mono")
+        frame.sample_rate = 4_000
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            output.mux(packet)
+    with pytest.raises(Undecodable, match=reason):
+        decoded(buffer.getvalue())
+
+
 @pytest.mark.parametrize("name", ["ffconcat", "m3u8"])
 def test_a_list_in_disguise_opens_no_other_file_and_no_connection(name, tmp_path):
     (tmp_path / "secret.wav").write_bytes(wav(tone(1)))

@@ -445,7 +445,7 @@ def test_the_best_weights_are_the_latest_while_the_rate_falls(store, run, tmp_pa
 
 @pytest.mark.usefixtures("falling")
 def test_lora_is_merged_and_goes_on_after_a_stop(store, run, tmp_path):
-    lora = replace(presets.choose(10_000), method="lora", checkpointing=True)
+    lora = replace(presets.choose(10_000), method="lora", gradient_checkpointing=True)
     run = replace(run, preset=lora, steps=4, learning_rate=1e-2)
     cut = replace(run, name="cut")
     train(store, cut, minutes=1e-9, folder=tmp_path)

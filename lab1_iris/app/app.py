@@ -18,7 +18,7 @@ EXAMPLES = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.9, 4.5, 1.5], [6.6, 3.0, 5.6, 2.1], [7
 
 def build(store: Store) -> gr.Blocks:
     """The page on a store; without a model in it, the page says how to get one."""
-    with gr.Blocks(title="Which iris?") as blocks:
+    with gr.Blocks(title="Which iris?", analytics_enabled=False) as blocks:
         gr.Markdown("# Which iris?\nMeasure a flower and see which of three irises it resembles.")
         try:
             classifier = inference.load(store)

@@ -22,7 +22,7 @@ def content() -> str:
 
 
 def build() -> gr.Blocks:
-    with gr.Blocks(title=monitor_page.TITLE) as blocks:
+    with gr.Blocks(title=monitor_page.TITLE, analytics_enabled=False) as blocks:
         gr.Markdown(f"# {monitor_page.TITLE}\n{monitor_page.SUBTITLE}")
         gr.HTML(content, elem_id="monitor")  # a function: asked anew at each visit
     return blocks

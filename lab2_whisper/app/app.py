@@ -322,7 +322,7 @@ class Result:
                 ),
                 "start": column.TextColumn(t["start"], width=90),
                 "end": column.TextColumn(t["end"], width=90),
-                "text": column.TextColumn(t["text"], width=350),
+                "text": column.TextColumn(t["text"], width=350, max_chars=1000),
             },
         )
         if "clicked" in self.kept:  # where that line starts now, after what was edited with it
@@ -364,7 +364,7 @@ class Result:
 def main() -> None:
     st.set_page_config(page_title="Speech to text", page_icon="💬", layout="wide")
     st.html(page.STYLE)
-    t = page_language()
+    t, corpus = page_language(), os.environ.get("WHISPER_CORPUS") or "nano_pl"
     try:
         limits = page.settings()
         # the uploader's own limit is the browser's alone
@@ -372,13 +372,14 @@ def main() -> None:
         with st.spinner(t["loading"]):
             transcriber = load(
                 default_address(),
-                os.environ.get("WHISPER_CORPUS") or "nano_pl",
+                corpus,
                 os.environ.get("WHISPER_MODEL", ""),
             )
     except (StoreError, LabError) as error:
         log.error("no model: %s", error)  # its own words, whatever the page's language
         text = t["none made" if isinstance(error, NotFound) else "no model"]
-        tell(text.format(error=page.sentence(error, st.session_state.ui, page.Settings())))
+        error = page.sentence(error, st.session_state.ui, page.Settings())
+        tell(text.format(error=error, corpus=corpus))
         return
     Desk(t, limits, transcriber).show()
     show_jobs(t, visitor(limits))
