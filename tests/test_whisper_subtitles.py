@@ -271,6 +271,14 @@ def test_the_text_alone_has_its_sentences_on_lines():
     assert " ".join(lines) == "Dzień dobry. " * 3 + STORY
 
 
+def test_a_book_pasted_into_one_cue_is_broken_into_lines():
+    """A megabyte: trying all places for one break would take minutes."""
+    (cue,) = checked([Cue(0, 1, "Było to dawno. " * 70_000)])
+    lines = cue.text.split("\n")
+    assert max(map(len, lines)) <= 42
+    assert " ".join(lines).split() == ["Było", "to", "dawno."] * 70_000
+
+
 def test_edited_cues_are_sorted_mended_and_emptied():
     edited = [
         Cue(5, 9, "drugi"),
