@@ -18,7 +18,8 @@ class Run:
 
     `corpora` are (name, weight); the first one's validation and test splits are heard.
     `full_windows` is the share of steps in 30 s windows, the last ones before each evaluation:
-    without any, Whisper forgets them, and what it learned last is what it does best.
+    without any, Whisper forgets them, and what it learned last is what it does best. A training of
+    a few hundred steps needs a larger share, such as 0.2 (benchmarks/training.py).
     """
 
     name: str

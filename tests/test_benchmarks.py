@@ -18,7 +18,8 @@ KEYS = {
     "corpora": "bytes_ratio seconds_ratio source_bytes_ratio source_seconds_ratio "
     "clips_per_second time_growth_10x memory_growth_10x",
     "training": "baseline_wer tuned_wer test_words seconds kills identical short_context_speedup "
-    "short_context_wer_delta full_context_wer short_context_wer baseline_wer_without_mp3",
+    "short_context_wer_delta full_context_wer short_context_wer baseline_wer_without_mp3 "
+    "short_context_fifth_wer_delta short_context_fifth_speedup",
     "gpu_training": "device original_clips_per_second original_peak_gib small_clips_per_second "
     "small_peak_gib medium_clips_per_second medium_peak_gib large_clips_per_second large_peak_gib",
     "transcription": "speedup short_context_speedup cold_start_s first_text_s peak_gib",
