@@ -59,7 +59,7 @@ lint: .venv/dev.done  ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: .venv/dev.done  ## run every benchmark (an hour or so) and keep the figures in benchmarks/results
+bench: .venv/dev.done  ## run every benchmark (some hours; training alone takes one) and keep the figures in benchmarks/results
 	set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 address:  ## after a fork: make address REPO=owner/name, in pyproject, README and notebooks

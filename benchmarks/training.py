@@ -1,6 +1,6 @@
 """Fine-tuning nano: WER before and after, twenty kills, and short context against full windows.
 
-python benchmarks/training.py                  all of it
+python benchmarks/training.py                  all of it, over an hour on two cores
 python benchmarks/training.py --kills 3 --seeds 1 --words 500      less of it, not kept
 python benchmarks/training.py --quick          a few steps of each, not kept
 """
