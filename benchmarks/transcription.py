@@ -17,7 +17,7 @@ words. The pipeline is measured with batches of 1 and of 4, and the faster one c
 The sides take turns; figures are medians over the rounds. In fresh processes:
 
     cold_start_s                 from the start of Python to the text of a clip, whisper-small's shape
-    first_text_s, peak_gib        an hour of speech, the nano model, from the start of Python
+    first_text_s, peak_gib       an hour of speech, the nano model, from the start of Python
 """
 
 from __future__ import annotations

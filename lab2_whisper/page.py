@@ -127,9 +127,8 @@ def seconds_of(text: object) -> float:
     """The other way: "1:02:03.004", "62:03", "7,25". Raises LabError."""
     found = re.fullmatch(r"\s*(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d*)?)\s*", str(text), re.ASCII)
     if not found or len(str(text)) > 20:
-        raise BadTime(
-            f"“{str(text)[:20]}” is no time: write minutes, seconds and thousandths as 1:02.500."
-        )
+        said = subtitles.short(str(text))
+        raise BadTime(f"“{said}” is no time: write minutes, seconds and thousandths as 1:02.500.")
     hours, minutes, second = found.groups("0")
     return int(hours) * 3600 + int(minutes) * 60 + float(second.replace(",", "."))
 

@@ -249,13 +249,14 @@ def broken(text: str) -> str:
     Words are kept whole, so a line with one long word may be longer.
     """
     words = text.split()
-    length = len(" ".join(words))
-    if length <= LINE:
-        return " ".join(words)
+    whole = " ".join(words)
+    if len(whole) <= LINE:
+        return whole
     two = [
         (_two_lines_cost(words, place), place)
-        for place in range(1, len(words) if length <= 2 * LINE + 1 else 1)
-        if max(len(" ".join(words[:place])), len(" ".join(words[place:]))) <= LINE
+        for place in range(1, len(words))
+        if len(whole) <= 2 * LINE + 1  # or no place will do, and joining at each takes long
+        and max(len(" ".join(words[:place])), len(" ".join(words[place:]))) <= LINE
     ]
     if not two:
         return "\n".join(_filled(words))
@@ -298,7 +299,7 @@ def _sound(edited: Iterable[Cue]) -> list[Cue]:
     for (start, _, text), (following, _, other) in itertools.pairwise(kept):
         if start == following:
             raise LabError(
-                f"The cues “{_short(text)}” and “{_short(other)}” both start at "
+                f"The cues “{short(text)}” and “{short(other)}” both start at "
                 f"{start / 1000:g} s. Give one another start, or join them."
             )
     limits = [cue[0] for cue in kept[1:]] + [LAST]
@@ -309,7 +310,7 @@ def _sound(edited: Iterable[Cue]) -> list[Cue]:
 
 
 def _times(cue: Cue) -> tuple[int, int]:
-    name = f"The cue “{_short(cue.text)}”"
+    name = f"The cue “{short(cue.text)}”"
     for edge, seconds in (("start", cue.start), ("end", cue.end)):
         if not _is_time(seconds):
             raise LabError(
@@ -342,7 +343,8 @@ def _fitted(text: str) -> str:
     return text if fits else broken(text)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """What an error quotes of a text: one line of at most 30 characters."""
     text = " ".join(_visible(text).split())
     return text if len(text) <= 30 else text[:29] + "…"
 
