@@ -15,12 +15,12 @@ import numpy as np
 from _report import report
 
 from lab2_whisper import audio
-from lab2_whisper.corpora import common_voice
-from lab2_whisper.features import build_corpus
+from lab2_whisper.features.clips import Recipe
+from lab2_whisper.features.shards import build_corpus
+from lab2_whisper.features.sources import common_voice
+from lab2_whisper.features.stored import open_corpus
 from lab2_whisper.nano.make import VOICES, sentence, speak
-from lab2_whisper.prepare import Recipe
 from lab2_whisper.schema import NANO_TOKENIZER, SAMPLE_RATE
-from lab2_whisper.stored import open_corpus
 from labstore import open_store
 
 SETTINGS = [(bitrate, level) for bitrate in (16_000, 24_000, 32_000) for level in (0, 5, 10)]
@@ -200,7 +200,7 @@ def read_back(corpus: datasets.Dataset, epochs: int = 2) -> dict[str, float]:
     from torch.utils.data import DataLoader
     from transformers import WhisperTokenizer
 
-    from lab2_whisper.dataset import Augment, TrainingClips, collate
+    from lab2_whisper.training.dataset import Augment, TrainingClips, collate
 
     tokenizer = WhisperTokenizer.from_pretrained(NANO_TOKENIZER, language="pl", task="transcribe")
     result = {}

@@ -19,11 +19,10 @@ from _report import report
 from torch.nn.functional import cross_entropy
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from lab2_whisper.context import window
-from lab2_whisper.dataset import decoder_inputs
-from lab2_whisper.dry_run import clips_at_once, find_batch
-from lab2_whisper.presets import PRESETS, Preset
-from lab2_whisper.training import adapt
+from lab2_whisper.training.audio_context import window
+from lab2_whisper.training.dataset import decoder_inputs
+from lab2_whisper.training.estimate import find_batch_size, max_batch_size
+from lab2_whisper.training.presets import PRESETS, Preset, adapt
 
 T4_GIB = 14.7
 CLIP_SECONDS = 6  # windows of clips of about 5 s, as Common Voice's
@@ -123,14 +122,14 @@ def original(tiny: bool, steps: int) -> tuple[float, float, str]:
 def ours(size: str, tiny: bool, steps: int) -> tuple[float, float, str]:
     preset = next(row for row in PRESETS if (row.machine, row.size) == ("t4", size))
     trainee = Trainee(preset, tiny)
-    batch = 4 if tiny else find_batch(trainee.model, preset)
+    batch = 4 if tiny else find_batch_size(trainee.model, preset)
     clips, every = preset.clips_per_step, round(1 / FULL_SHARE)
 
     def one_step(i: int) -> int:
         if i % every == every - 1:
-            trainee.step(clips, clips_at_once(batch, 30), 30)
+            trainee.step(clips, max_batch_size(batch, 30), 30)
         else:
-            trainee.step(clips, clips_at_once(batch, CLIP_SECONDS), CLIP_SECONDS)
+            trainee.step(clips, max_batch_size(batch, CLIP_SECONDS), CLIP_SECONDS)
         return clips
 
     how = f"{preset.method}, {trainee.optimizer_name}, {batch} clips at once"

@@ -26,17 +26,18 @@ import numpy as np
 from _report import report
 from safetensors.torch import load_file
 
-from lab2_whisper import checkpoints
 from lab2_whisper.audio import decode, encode_opus
-from lab2_whisper.corpora import nano
-from lab2_whisper.features import build_corpus
-from lab2_whisper.metrics import difference, score
+from lab2_whisper.features.clips import DEFAULT
+from lab2_whisper.features.shards import build_corpus
+from lab2_whisper.features.sources import nano
+from lab2_whisper.features.stored import open_corpus
 from lab2_whisper.nano import make
-from lab2_whisper.prepare import DEFAULT
 from lab2_whisper.schema import NANO_MODEL, SAMPLE_RATE
-from lab2_whisper.scoring import listen
-from lab2_whisper.stored import open_corpus
-from lab2_whisper.training import Outcome, Run, judge, train
+from lab2_whisper.training import checkpoints
+from lab2_whisper.training.evaluation import evaluate, evaluate_before_after
+from lab2_whisper.training.loop import train
+from lab2_whisper.training.metrics import difference, score
+from lab2_whisper.training.run import Outcome, Run
 from labstore import Store, open_store
 
 DEMO = Run("demo", steps=150, evaluate_every=30)
@@ -50,15 +51,15 @@ def demo(store: Store, folder: Path, quick: bool) -> dict[str, Any]:
     outcome = train(
         store, replace(DEMO, steps=2, evaluate_every=1) if quick else DEMO, folder=folder
     )
-    (verdict,) = judge(store, outcome)
-    print(verdict)
+    (comparison,) = evaluate_before_after(store, outcome)
+    print(comparison)
     seconds = round(time.perf_counter() - started, 1)
     return {
-        "baseline_wer": verdict.before.score.wer.value,
+        "baseline_wer": comparison.before.score.wer.value,
         "baseline_wer_without_mp3": _without_mp3(store),
-        "tuned_wer": verdict.after.score.wer.value,
-        "tuned_wer_high": verdict.after.score.wer.high,
-        "test_words": verdict.after.score.words,
+        "tuned_wer": comparison.after.score.wer.value,
+        "tuned_wer_high": comparison.after.score.wer.high,
+        "test_words": comparison.after.score.words,
         "seconds": seconds,
     }
 
@@ -68,7 +69,7 @@ def _without_mp3(store: Store) -> float:
     said = open_corpus(store, "nano_pl", "test")["text"]
     voices = list(make.VOICES["test"].items())
     rows = [_clip(text, *voices[i % len(voices)], 160) for i, text in enumerate(said)]
-    return listen(str(NANO_MODEL), datasets.Dataset.from_list(rows)).score.wer.value
+    return evaluate(str(NANO_MODEL), datasets.Dataset.from_list(rows)).score.wer.value
 
 
 def killed(store: Store, folder: Path, kills: int) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def _weights(store: Store, run: str, folder: Path) -> str:
     return hashlib.sha256(whole).hexdigest()
 
 
-def short_context(
+def short_audio_context(
     store: Store, folder: Path, seeds: int, words: int, steps: int = CONTEXT.steps
 ) -> dict[str, Any]:
     """Trained in full windows, and with a tenth or a fifth of as many steps in them: all heard so.
@@ -125,7 +126,7 @@ def short_context(
     """
     context = replace(CONTEXT, steps=steps, evaluate_every=steps)
     runs = {
-        "full_context": replace(context, short_context=False),
+        "full_context": replace(context, short_audio_context=False),
         "short_context": replace(context, full_windows=0.1),
         "short_context_fifth": replace(context, full_windows=0.2),
     }
@@ -138,7 +139,7 @@ def short_context(
         for name, run in runs.items():
             outcome = train(store, replace(run, name=f"{name}_{seed}", seed=seed), folder=folder)
             pace[name].append(_steps_per_second(outcome))
-            heard[name] += list(listen(outcome.best, clips).table["heard"])
+            heard[name] += list(evaluate(outcome.best, clips).table["heard"])
     figures: dict[str, Any] = {}
     for name in runs:
         figures |= {
@@ -218,7 +219,7 @@ def main() -> None:
             figures |= killed(store, home / "work", given.kills)
         if given.seeds:
             steps = 1 if given.quick else CONTEXT.steps
-            figures |= short_context(store, home / "work", given.seeds, given.words, steps)
+            figures |= short_audio_context(store, home / "work", given.seeds, given.words, steps)
     whole = (given.kills, given.seeds, given.words) == (20, 3, 5_100)
     table = "\n".join(f"{name:32}{value}" for name, value in figures.items())
     report("training", figures, table, keep=whole)

@@ -42,10 +42,10 @@ import soundfile
 from _report import report
 
 from lab2_whisper.audio import encode_opus
-from lab2_whisper.inference import SHORT_PAUSE, SHORT_SECONDS, load, transcribe
+from lab2_whisper.inference.transcribe import SHORT_PAUSE, SHORT_SECONDS, load, transcribe
+from lab2_whisper.inference.vad import speech_windows
 from lab2_whisper.nano.make import VOICES, sentence, speak
 from lab2_whisper.schema import NANO_MODEL, NANO_TOKENIZER, SAMPLE_RATE
-from lab2_whisper.voice import speech_windows
 
 TOKENS_PER_SECOND = 5
 CLIP_SECONDS = 5
@@ -57,7 +57,7 @@ TINY = {"d_model": 64, "layers": 2, "heads": 2}
 
 FRESH = """
 import json, sys, time
-from lab2_whisper.inference import load, transcribe
+from lab2_whisper.inference.transcribe import load, transcribe
 started, file, folder = float(sys.argv[1]), sys.argv[2], sys.argv[3]
 model = load(folder, device="cpu")
 loaded, first, done, memory = time.time() - started, None, 0.0, []
@@ -101,7 +101,7 @@ def random_whisper(folder: Path, shape: dict[str, int], tokens: int, short: bool
         WhisperTokenizer,
     )
 
-    from lab2_whisper.publish import convert
+    from lab2_whisper.training.publish import convert
 
     torch.manual_seed(0)
     d, layers, heads = shape["d_model"], shape["layers"], shape["heads"]
@@ -131,10 +131,10 @@ def random_whisper(folder: Path, shape: dict[str, int], tokens: int, short: bool
 
 
 def published_nano(folder: Path) -> Path:
-    from lab2_whisper.publish import convert
+    from lab2_whisper.training.publish import convert
 
     shutil.copytree(NANO_MODEL, folder)
-    convert(folder, short_context=True)
+    convert(folder, short_audio_context=True)
     return folder
 
 

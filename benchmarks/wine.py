@@ -28,7 +28,7 @@ from lab1_wine.model import TREES, TRUSTED, calibrate, tree_spread, wine_pipelin
 from lab1_wine.schema import FEATURES, LEDGER, PREDICTIONS, REAL, SAMPLE, SYNTHETIC, WINES
 from labstore import open_store
 from labstore.ledger import done_dates
-from labstore.sklearn_files import load_pipeline
+from labstore.skops_io import load_pipeline
 
 TINY_GRID = {  # for --quick; the full run searches training.GRID
     "trees": {"max_features": [0.15], "min_samples_leaf": [1]},
@@ -44,14 +44,14 @@ from lab1_wine import inference
 from labstore import open_store
 store = open_store(sys.argv[1])
 started = time.perf_counter()
-taster = inference.load(store)
+predictor = inference.load(store)
 loaded = time.perf_counter() - started
-wine = pd.DataFrame([{"wine_type": "red", **taster.record.metadata["typical"]["red"]}])
-taster.quality(wine)
+wine = pd.DataFrame([{"wine_type": "red", **predictor.record.metadata["typical"]["red"]}])
+predictor.quality(wine)
 times = []
 for _ in range(200):
     started = time.perf_counter()
-    taster.quality(wine)
+    predictor.quality(wine)
     times.append(time.perf_counter() - started)
 print(json.dumps({"load_s": loaded, "predict_ms": 1000 * sorted(times)[100]}))
 """

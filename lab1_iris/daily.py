@@ -20,8 +20,9 @@ from lab1_iris.schema import (
     SPECIES,
     SYNTHETIC,
 )
-from labstore import ModelVersion, Store, snapshot
-from labstore.ledger import back_fill, command, done_dates
+from labstore import ModelVersion, Store
+from labstore.ledger import backfill, command, done_dates
+from labstore.monitor import snapshot
 
 
 def run_daily(store: Store, today: date) -> list[date]:
@@ -38,7 +39,7 @@ def run_daily(store: Store, today: date) -> list[date]:
         store.insert(PREDICTIONS, inference.predict(classifier, flower))
         return len(flower)
 
-    done = back_fill(store, LEDGER, today, classifier.record.version, run_date)
+    done = backfill(store, LEDGER, today, classifier.record.version, run_date)
     snapshot.publish(store, SNAPSHOT, snapshot_content(store, classifier.record))
     return done
 

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from lab1_iris.schema import FLOWERS, MEASUREMENTS, MODEL, PREDICTIONS, SPECIES
 from labstore import ModelVersion, Store
-from labstore.sklearn_files import load_pipeline
+from labstore.skops_io import load_pipeline
 
 TRUSTED = [  # what the candidates hold beyond skops' own list
     "sklearn.calibration._CalibratedClassifier",

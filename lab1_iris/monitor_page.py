@@ -11,8 +11,9 @@ import pandas as pd
 
 from lab1_iris import flower, pictures
 from lab1_iris.schema import FEATURES, MEASUREMENTS, SPECIES
-from labstore import StoreError, page, static_page
-from labstore.freshness import freshness, freshness_html
+from labstore import StoreError
+from labstore.monitor import html, static
+from labstore.monitor.freshness import freshness, freshness_html
 
 TITLE = "Iris monitor"
 SUBTITLE = "A synthetic flower a day, and what the model took it for."
@@ -35,15 +36,15 @@ def render(content: dict[str, Any], now: datetime | None = None, light: str | No
 {flower.draw(*latest[FEATURES], latest["predicted"])}</figure>
 <figure style="margin:0;width:300px"><figcaption>actual: {latest["species"]}</figcaption>
 {flower.draw(*latest[FEATURES], latest["species"])}</figure>
-{page.picture(_confusion(rows), "confusion matrix")}
+{html.picture(_confusion(rows), "confusion matrix")}
 </div>
 <p>{right.sum()} of {len(right)} days right ({right.mean():.0%}). In cross-validation on the measured
 flowers this model reached {model["accuracy"]:.1%} ({model["accuracy_low"]:.1%} to
 {model["accuracy_high"]:.1%}). The daily flowers are drawn uniformly from wide ranges per species that
 overlap, so they are harder than measured ones.</p>
-{page.picture(pictures.accuracy_over_time(right), "accuracy over time")}
+{html.picture(pictures.accuracy_over_time(right), "accuracy over time")}
 <h3>The last ten days</h3>
-{page.table(rows[::-1].head(10)[COLUMNS[:-1]])}
+{html.table(rows[::-1].head(10)[COLUMNS[:-1]])}
 <p><small>Model: {escape(model["algorithm"])}, version {escape(model["version"])}.
 Data: {escape(content["data"])}; the daily flowers are synthetic.</small></p>
 </div>"""
@@ -51,8 +52,8 @@ Data: {escape(content["data"])}; the daily flowers are synthetic.</small></p>
 
 def write_static(content: dict[str, Any], folder: Path) -> Path:
     """The monitor as one page of its own, in a folder. Raises StoreError, as `render` does."""
-    body = render(content, light=static_page.light(content))
-    return static_page.write(folder, TITLE, SUBTITLE, body)
+    body = render(content, light=static.light(content))
+    return static.write(folder, TITLE, SUBTITLE, body)
 
 
 def _rows(content: dict[str, Any]) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from lab1_iris.schema import FEATURES, FLOWERS, MEASUREMENTS, MODEL, REAL, SPECIES
 from labstore import ModelVersion, NotFound, Store
-from labstore.sklearn_files import save_pipeline
+from labstore.skops_io import save_pipeline
 
 ORIGINAL = "k-nearest neighbours, k=2 (the original's)"
 

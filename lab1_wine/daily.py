@@ -24,8 +24,9 @@ from lab1_wine.schema import (
     SYNTHETIC,
     WINES,
 )
-from labstore import ModelVersion, Store, snapshot
-from labstore.ledger import back_fill, command, done_dates
+from labstore import ModelVersion, Store
+from labstore.ledger import backfill, command, done_dates
+from labstore.monitor import snapshot
 
 
 def run_daily(store: Store, today: date) -> list[date]:
@@ -34,18 +35,18 @@ def run_daily(store: Store, today: date) -> list[date]:
     Running again, or after any failure, completes what is missing and changes nothing else:
     every row's id follows from its date and the model's version.
     """
-    taster, drawer = inference.load(store), generator.load(store)
+    predictor, sampler = inference.load(store), generator.load(store)
 
     def run_date(day: date) -> int:
         wine = _stored_wine(store, day)
         if wine.empty:
-            wine = features.synthetic_wine(drawer, day)
+            wine = features.synthetic_wine(sampler, day)
             store.insert(WINES, wine)
-        store.insert(PREDICTIONS, inference.predict(taster, wine))
+        store.insert(PREDICTIONS, inference.predict(predictor, wine))
         return len(wine)
 
-    done = back_fill(store, LEDGER, today, taster.record.version, run_date)
-    snapshot.publish(store, SNAPSHOT, snapshot_content(store, taster.record))
+    done = backfill(store, LEDGER, today, predictor.record.version, run_date)
+    snapshot.publish(store, SNAPSHOT, snapshot_content(store, predictor.record))
     return done
 
 
@@ -63,8 +64,8 @@ def snapshot_content(store: Store, record: ModelVersion) -> dict[str, Any]:
     rows = rows[rows["source"] == SYNTHETIC]
     rows = rows.assign(date=rows["tasted_at"].dt.strftime("%Y-%m-%d"))
     rows = rows.merge(done[["date", "model_version"]])  # a date that a newer model did again, once
-    drawer = store.load_model(GENERATOR)
-    data = {record.metadata["data"], drawer.metadata["data"]}
+    generator = store.load_model(GENERATOR)
+    data = {record.metadata["data"], generator.metadata["data"]}
     shown = ["date", *FEATURES, "quality", "predicted", "low", "high", "rounded", "model_version"]
     return {
         "lab": "wine",
@@ -78,7 +79,7 @@ def snapshot_content(store: Store, record: ModelVersion) -> dict[str, Any]:
             "mse": record.metrics["mse"],
             "coverage_90": record.metrics["coverage_90"],
         },
-        "generator": drawer.metadata["algorithm"],
+        "generator": generator.metadata["algorithm"],
         "training": {
             name: [record.metadata["training_mean"][name], record.metadata["training_sd"][name]]
             for name in NUMERIC

@@ -15,11 +15,11 @@ from sklearn.pipeline import Pipeline
 from lab1_wine.model import TRUSTED, interval, tree_spread
 from lab1_wine.schema import MEASUREMENTS, MODEL, NUMERIC, PREDICTIONS, TYPES, WINES
 from labstore import Damaged, ModelVersion, Store
-from labstore.sklearn_files import load_pipeline
+from labstore.skops_io import load_pipeline
 
 
 @dataclass(frozen=True)
-class Taster:
+class WinePredictor:
     """A loaded pipeline, its intervals and the record it was registered with."""
 
     pipeline: Pipeline
@@ -59,24 +59,26 @@ class Taster:
         return moved.sort_values(key=np.abs, ascending=False)
 
 
-def load(store: Store, version: str = "best") -> Taster:
+def load(store: Store, version: str = "best") -> WinePredictor:
     """The model of a version, verified before it is read."""
     record = store.load_model(MODEL, version)
     pipeline = load_pipeline(record.path, TRUSTED)
     try:
-        return Taster(pipeline, json.loads((record.path / "intervals.json").read_text()), record)
+        return WinePredictor(
+            pipeline, json.loads((record.path / "intervals.json").read_text()), record
+        )
     except (OSError, ValueError) as error:
         raise Damaged(
             f"{record.path} has no readable intervals.json ({error}). Train again."
         ) from None
 
 
-def predict(taster: Taster, wines: pd.DataFrame) -> pd.DataFrame:
+def predict(predictor: WinePredictor, wines: pd.DataFrame) -> pd.DataFrame:
     """Rows for PREDICTIONS. Ids come from wine and version: predicting again changes nothing."""
-    rows = wines[["wine_id", "tasted_at"]].join(taster.quality(wines))
-    rows["model_version"] = taster.record.version
+    rows = wines[["wine_id", "tasted_at"]].join(predictor.quality(wines))
+    rows["model_version"] = predictor.record.version
     rows["prediction_id"] = [
-        str(uuid.uuid5(uuid.NAMESPACE_URL, f"{wine}/{taster.record.version}"))
+        str(uuid.uuid5(uuid.NAMESPACE_URL, f"{wine}/{predictor.record.version}"))
         for wine in rows["wine_id"]
     ]
     return rows[PREDICTIONS.columns]

@@ -72,7 +72,8 @@ def daily() -> list[str]:
     from lab1_wine import monitor_page
     from lab1_wine.daily import run_daily
     from lab1_wine.schema import SNAPSHOT
-    from labstore import open_store, snapshot, static_page
+    from labstore import open_store
+    from labstore.monitor import snapshot, static
 
     volume.reload()
     store = open_store(STORE)
@@ -84,5 +85,5 @@ def daily() -> list[str]:
     print(f"done: {', '.join(map(str, done)) or 'nothing new'}; snapshot: {address}")
     if spaces := os.environ.get("MONITOR_SPACES"):
         page = monitor_page.write_static(snapshot.read(store, SNAPSHOT), Path("/tmp/page"))
-        print("page:", static_page.upload(page, f"{spaces}-wine", os.environ["HF_TOKEN"]))
+        print("page:", static.upload(page, f"{spaces}-wine", os.environ["HF_TOKEN"]))
     return [day.isoformat() for day in done]

@@ -12,8 +12,9 @@ import pandas as pd
 
 from lab1_wine import pictures
 from lab1_wine.schema import FEATURES, MEASUREMENTS, NUMERIC, QUALITIES, TYPES
-from labstore import StoreError, page, static_page
-from labstore.freshness import freshness, freshness_html
+from labstore import StoreError
+from labstore.monitor import html, static
+from labstore.monitor.freshness import freshness, freshness_html
 
 TITLE = "Wine monitor"
 SUBTITLE = "A synthetic wine a day, and what the model thought of it."
@@ -35,23 +36,23 @@ def render(content: dict[str, Any], now: datetime | None = None, light: str | No
     offline = [] if real else ["Offline sample: no figure here is about real wines."]
     kind = "measured" if real else "offline-sample"
     return f"""<div class="monitor">
-{page.message(offline) if offline else ""}
+{html.message(offline) if offline else ""}
 {light or freshness_html(freshness(content, now))}
 <h3>{latest["date"]}: a {latest["wine_type"]} wine predicted {latest["predicted"]:.1f}
 ({latest["low"]:.1f} to {latest["high"]:.1f}), its quality is {latest["quality"]}</h3>
 <div style="display:flex;flex-wrap:wrap;gap:16px;align-items:flex-start">
-<div>{page.table(_wine(latest))}</div>
-{page.picture(pictures.confusion(_confusion(rows), f"all days, n = {len(rows)}"), "confusion matrix")}
+<div>{html.table(_wine(latest))}</div>
+{html.picture(pictures.confusion(_confusion(rows), f"all days, n = {len(rows)}"), "confusion matrix")}
 </div>
 <p>Mean squared error {mse:.2f} over n = {len(rows)} days; {covered.mean():.0%} of the 90 % intervals hold
 the quality. On {kind} wines it had not seen, the model's error is {model["mse"]:.2f} and
 {model["coverage_90"]:.0%} of its intervals hold. The daily wines are synthetic: drawn by a generator
 ({escape(content["generator"])}) that was fitted to {kind} ones.</p>
-{page.picture(pictures.error_over_time(rows), "error over time")}
+{html.picture(pictures.error_over_time(rows), "error over time")}
 <h3>Do the incoming wines look like the training rows?</h3>
-{page.picture(pictures.drift(rows, content["training"]), "drift")}
+{html.picture(pictures.drift(rows, content["training"]), "drift")}
 <h3>The last ten days</h3>
-{page.table(_recent(rows))}
+{html.table(_recent(rows))}
 <p><small>Model: {escape(model["algorithm"])}, version {escape(model["version"])}.
 Data: {escape(content["data"])}; the daily wines are synthetic.</small></p>
 </div>"""
@@ -59,8 +60,8 @@ Data: {escape(content["data"])}; the daily wines are synthetic.</small></p>
 
 def write_static(content: dict[str, Any], folder: Path) -> Path:
     """The monitor as one page of its own, in a folder. Raises StoreError, as `render` does."""
-    body = render(content, light=static_page.light(content))
-    return static_page.write(folder, TITLE, SUBTITLE, body)
+    body = render(content, light=static.light(content))
+    return static.write(folder, TITLE, SUBTITLE, body)
 
 
 def _rows(content: dict[str, Any]) -> pd.DataFrame:

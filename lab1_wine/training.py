@@ -21,7 +21,7 @@ from lab1_wine.comparison import scores
 from lab1_wine.model import DEFAULTS, TREES, calibrate, interval, tree_spread, wine_pipeline
 from lab1_wine.schema import DISTINCT, FEATURES, MEASUREMENTS, MODEL, NUMERIC, REAL, SAMPLE, WINES
 from labstore import ModelVersion, NotFound, Store
-from labstore.sklearn_files import save_pipeline
+from labstore.skops_io import save_pipeline
 
 BANDS = {"3-4": (3, 4), "5": (5, 5), "6": (6, 6), "7": (7, 7), "8-9": (8, 9)}
 

@@ -19,8 +19,8 @@ BLOCK_SECONDS = 1
 MAX_ODD_FRAMES = 5  # frames with a corrupt header that a recording may have
 RATES = range(4_000, 400_001)  # samples a second; others ask for much memory, and are no sound
 MAX_PACKET_BYTES, MAX_PACKET_SECONDS = 8 * 2**20, 60  # far more than any recorder writes
-SHORTEST_GAP = 0.1  # seconds between frames from which on they are silence
-LONGEST_GAP = 60.0  # and beyond which a time stamp is wrong, in a file that tells no length
+MIN_GAP_SECONDS = 0.1  # seconds between frames from which on they are silence
+MAX_GAP_SECONDS = 60.0  # and beyond which a time stamp is wrong, in a file that tells no length
 
 
 class Undecodable(LabError):
@@ -246,8 +246,8 @@ def _gap(frame: av.AudioFrame, expected: float | None, end: float | None) -> flo
     if expected is None or frame.time is None:
         return 0.0
     late = frame.time - expected
-    true = frame.time <= end if end else late < LONGEST_GAP
-    return late if late > SHORTEST_GAP and true else 0.0
+    true = frame.time <= end if end else late < MAX_GAP_SECONDS
+    return late if late > MIN_GAP_SECONDS and true else 0.0
 
 
 def _silence(seconds: float) -> Iterator[np.ndarray]:

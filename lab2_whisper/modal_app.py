@@ -20,13 +20,15 @@ from pathlib import Path
 
 import modal
 
-from lab2_whisper import publish
-from lab2_whisper.corpora import common_voice
-from lab2_whisper.features import Plan, Shard, build_shard, finish_corpus, plan_corpus
-from lab2_whisper.inference import load_from_store, transcribe
+from lab2_whisper.features.shards import Plan, Shard, build_shard, finish_corpus, plan_corpus
+from lab2_whisper.features.sources import common_voice
+from lab2_whisper.inference.subtitles import WRITERS, cues
+from lab2_whisper.inference.transcribe import load_from_store, transcribe
 from lab2_whisper.schema import LANGUAGE
-from lab2_whisper.subtitles import WRITERS, cues
-from lab2_whisper.training import Run, judge, train
+from lab2_whisper.training import publish
+from lab2_whisper.training.evaluation import evaluate_before_after
+from lab2_whisper.training.loop import train
+from lab2_whisper.training.run import Run
 from labstore import FilesVersion, open_store
 
 DATA = "/data"
@@ -118,7 +120,9 @@ def train_some(run: Run, store: str, minutes: float = SESSION_MINUTES) -> dict[s
     opened = open_store(store)
     outcome = train(opened, run, minutes, folder="/tmp/whisper")
     version = (
-        publish.register(opened, outcome, judge(opened, outcome)) if outcome.finished else None
+        publish.register(opened, outcome, evaluate_before_after(opened, outcome))
+        if outcome.finished
+        else None
     )
     if not modal.is_local():
         volume.commit()

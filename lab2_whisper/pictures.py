@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lab2_whisper.inference.subtitles import Cue
 from lab2_whisper.schema import SAMPLE_RATE
-from lab2_whisper.subtitles import Cue
 
 
 def curves(history: pd.DataFrame) -> Figure:

@@ -44,7 +44,7 @@ def ledger_group(name: str) -> FeatureGroup:
     )
 
 
-def back_fill(
+def backfill(
     store: Store,
     ledger: FeatureGroup,
     today: date,

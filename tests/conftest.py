@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
 import pytest
+from helpers.pages import CHROMIUM_FLAGS, ROOT, serving
 
 from lab1_iris import daily, features, training
 from lab1_wine import daily as wine_daily
@@ -23,17 +19,6 @@ from lab1_wine.schema import WINES
 from labstore import open_store
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import: no test asks the Hub
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))  # for the simulated year
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="session")
@@ -106,8 +91,8 @@ def published_nano(tmp_path_factory) -> Path:
 
     Tests copy it and leave it as it is.
     """
-    from lab2_whisper.publish import convert
     from lab2_whisper.schema import NANO_MODEL
+    from lab2_whisper.training.publish import convert
 
     folder = shutil.copytree(NANO_MODEL, tmp_path_factory.mktemp("whisper") / "nano")
     convert(folder, short_context=True)
@@ -146,52 +131,11 @@ def visit(browser):
     assert not errors, errors
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @pytest.fixture
 def serve(tmp_path):
     """serve(command, env, port) starts a page's own process and returns its address."""
     with serving(tmp_path) as start:
         yield start
-
-
-@contextmanager
-def serving(folder: Path):
-    """The same for a fixture of any scope; `folder` gets the pages' logs."""
-    started = []
-
-    def start(command: list[str], env: dict[str, str], port: int) -> str:
-        log = (folder / f"page-{port}.log").open("w")
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            env=os.environ | env,
-            cwd=folder,  # a page must not depend on the folder it is started in
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        started.append((process, log))
-        _wait_for(port, process, Path(log.name))
-        return f"http://127.0.0.1:{port}"
-
-    yield start
-    for process, log in started:
-        process.terminate()
-        process.wait(10)
-        log.close()
-
-
-def _wait_for(port: int, process: subprocess.Popen, log: Path, seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        with socket.socket() as caller:
-            if caller.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.2)
-    pytest.fail(f"The page did not start:\n{log.read_text()}")
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
 LABS = sorted(p.name for p in ROOT.glob("lab[0-9]*_*") if (p / "__init__.py").exists())
 PACKAGES = ["labstore", *LABS]
 SOURCES = [p for name in PACKAGES for p in sorted((ROOT / name).rglob("*.py"))]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from helpers.pages import ROOT
 
 KEYS = {
     "iris": "accuracy accuracy_low accuracy_high year_rows year_predictions",

@@ -12,12 +12,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lab2_whisper.stored import open_corpus
+from lab2_whisper.features.stored import open_corpus
 from labstore import open_store
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*/*.ipynb"))
-sys.path.insert(0, str(ROOT / "tools"))
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda p: f"{p.parent.name}/{p.stem}")

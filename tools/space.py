@@ -26,7 +26,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from labstore import FilesVersion, Store, StoreError, open_store, snapshot  # noqa: E402
+from labstore import FilesVersion, Store, StoreError, open_store  # noqa: E402
+from labstore.monitor import snapshot  # noqa: E402
 
 NOT_IN_A_SPACE = ("__pycache__", "*.pyc", "app", "monitor", "nano", "modal_app.py", "make_*.py")
 STATIC = "static"  # one HTML file, no code

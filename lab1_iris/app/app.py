@@ -11,7 +11,8 @@ import pandas as pd
 
 from lab1_iris import flower, inference
 from lab1_iris.schema import FEATURES, MEASUREMENTS
-from labstore import Store, StoreError, open_store, page
+from labstore import Store, StoreError, open_store
+from labstore.monitor import html
 
 EXAMPLES = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.9, 4.5, 1.5], [6.6, 3.0, 5.6, 2.1], [7.9, 3.8, 6.4, 2.0]]
 
@@ -23,7 +24,7 @@ def build(store: Store) -> gr.Blocks:
         try:
             classifier = inference.load(store)
         except StoreError as error:
-            gr.HTML(page.message([f"No prediction can be made yet. {error}"]))
+            gr.HTML(html.message([f"No prediction can be made yet. {error}"]))
             return blocks
         blocks.load(*_layout(classifier))  # the page opens with an answer
         record = classifier.record
@@ -70,12 +71,12 @@ def predictor(classifier: inference.Classifier):
     def answer(*numbers: float | None):
         values = dict(zip(FEATURES, numbers, strict=True))
         if problems := inference.problems(values):
-            return None, "", page.message(problems)
+            return None, "", html.message(problems)
         found = classifier.probabilities(pd.DataFrame([values], dtype=float)).iloc[0].to_dict()
         unusual = inference.unusual(values)
         notes = ["Outside what was measured, so this is a guess: " + "; ".join(unusual) + "."]
         drawing = flower.draw(*numbers, species=max(found, key=found.get))
-        return found, drawing, page.message(notes) if unusual else ""
+        return found, drawing, html.message(notes) if unusual else ""
 
     return answer
 

@@ -10,7 +10,8 @@ import gradio as gr
 
 from lab1_iris import monitor_page
 from lab1_iris.schema import SNAPSHOT
-from labstore import StoreError, page, snapshot
+from labstore import StoreError
+from labstore.monitor import html, snapshot
 
 
 def content() -> str:
@@ -18,7 +19,7 @@ def content() -> str:
     try:
         return monitor_page.render(snapshot.current(SNAPSHOT))
     except StoreError as error:
-        return page.message([f"There is nothing to show yet. {error}"])
+        return html.message([f"There is nothing to show yet. {error}"])
 
 
 def build() -> gr.Blocks:

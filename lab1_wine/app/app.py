@@ -12,7 +12,8 @@ import streamlit as st
 
 from lab1_wine import inference, pictures
 from lab1_wine.schema import MEASUREMENTS, TYPES
-from labstore import StoreError, default_address, open_store, page
+from labstore import StoreError, default_address, open_store
+from labstore.monitor import html
 
 # Wines as one might meet them, in the order of MEASUREMENTS.
 PRESETS = {
@@ -29,7 +30,7 @@ PRESETS = {
 
 
 @st.cache_resource(ttl="10min", max_entries=1, show_spinner="Loading the model ...")
-def load(address: str) -> inference.Taster:
+def load(address: str) -> inference.WinePredictor:
     """One model in memory for all visitors; a newly registered one is found within ten minutes."""
     return inference.load(open_store(address))
 
@@ -56,17 +57,17 @@ def choose() -> dict[str, object]:
     return chosen
 
 
-def show(taster: inference.Taster, values: dict[str, object]) -> None:
+def show(predictor: inference.WinePredictor, values: dict[str, object]) -> None:
     """The prediction for valid values, or what is wrong with them."""
     if problems := inference.problems(values):
-        st.html(page.message(problems))
+        st.html(html.message(problems))
         return
     if unusual := inference.unusual(values):
         st.html(
-            page.message([f"Outside what was measured, so this is a guess: {'; '.join(unusual)}."])
+            html.message([f"Outside what was measured, so this is a guess: {'; '.join(unusual)}."])
         )
     wine = pd.DataFrame([values])
-    found = taster.quality(wine).iloc[0]
+    found = predictor.quality(wine).iloc[0]
     left, right = st.columns([1, 2])
     left.metric("Predicted quality", f"{found['predicted']:.1f}")
     left.markdown(
@@ -74,9 +75,9 @@ def show(taster: inference.Taster, values: dict[str, object]) -> None:
         "on the tasters' scale from 0 to 10 (given: 3 to 9)."
     )
     right.markdown("**What moved it**, in points, against a typical wine of its type")
-    moved = taster.contributions(wine)
+    moved = predictor.contributions(wine)
     words = ", ".join(f"{name} {value:+.2f}" for name, value in moved.head(3).items())
-    right.html(page.picture(pictures.contributions(moved), f"what moved it: {words}"))
+    right.html(html.picture(pictures.contributions(moved), f"what moved it: {words}"))
 
 
 def main() -> None:
@@ -84,14 +85,14 @@ def main() -> None:
     st.title("How good is the wine?")
     st.write("Eleven laboratory values of a Vinho Verde, and what tasters would say of it.")
     try:
-        taster = load(default_address())
+        predictor = load(default_address())
     except StoreError as error:
-        st.html(page.message([f"No prediction can be made yet. {error}"]))
+        st.html(html.message([f"No prediction can be made yet. {error}"]))
         return
-    record = taster.record
+    record = predictor.record
     if record.metadata["data"] != "real":
         st.error("Offline sample: this model was trained on synthetic wines.")
-    show(taster, choose())
+    show(predictor, choose())
     st.caption(
         f"Model: {record.metadata['algorithm']}, version {record.version}. Mean squared error "
         f"{record.metrics['mse']:.3f}, within one point {record.metrics['within_one']:.0%}, measured on "

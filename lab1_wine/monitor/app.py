@@ -10,7 +10,8 @@ import streamlit as st
 
 from lab1_wine import monitor_page
 from lab1_wine.schema import SNAPSHOT
-from labstore import StoreError, page, snapshot
+from labstore import StoreError
+from labstore.monitor import html, snapshot
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
     try:
         st.html(monitor_page.render(snapshot.current(SNAPSHOT)))
     except StoreError as error:
-        st.html(page.message([f"There is nothing to show yet. {error}"]))
+        st.html(html.message([f"There is nothing to show yet. {error}"]))
 
 
 main()

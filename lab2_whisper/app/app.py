@@ -18,13 +18,15 @@ import streamlit as st
 from streamlit.runtime import get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from lab2_whisper import inference, page, subtitles, youtube
-from lab2_whisper.jobs import Job, Progress, Queue, Visitor, Visitors
-from lab2_whisper.media import Limits
-from lab2_whisper.page_texts import PAGE_LANGUAGES, SPOKEN, TEXTS
+from lab2_whisper.inference import subtitles, youtube
+from lab2_whisper.inference import transcribe as inference
+from lab2_whisper.inference.media import Limits
+from lab2_whisper.page import parts as page
+from lab2_whisper.page.jobs import Job, Progress, Queue, Visitor, Visitors
+from lab2_whisper.page.texts import PAGE_LANGUAGES, SPOKEN, TEXTS
 from lab2_whisper.schema import LANGUAGE, LabError
 from labstore import NotFound, StoreError, default_address, open_store
-from labstore import page as html
+from labstore.monitor import html
 
 log = logging.getLogger(__name__)
 

@@ -40,12 +40,12 @@ from transformers import (
 )
 
 from lab2_whisper.audio import decode
-from lab2_whisper.context import FRAMES_PER_POSITION, window
-from lab2_whisper.corpora import nano
-from lab2_whisper.dataset import IGNORED, Augment, collate, label_ids
-from lab2_whisper.metrics import score
+from lab2_whisper.features.sources import nano
 from lab2_whisper.nano import make
 from lab2_whisper.schema import HOP, NANO_MODEL, NANO_TOKENIZER, SAMPLE_RATE, WINDOW_SECONDS
+from lab2_whisper.training.audio_context import FRAMES_PER_POSITION, window
+from lab2_whisper.training.dataset import IGNORED, Augment, collate, label_ids
+from lab2_whisper.training.metrics import score
 
 SEED = 7
 # fmt: off

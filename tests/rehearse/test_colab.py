@@ -11,15 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+import address
+import demo
 import nbformat
 import psutil
 import pytest
 
 from rehearse.conftest import PINNED, ROOT, Clean, plain
-
-sys.path.insert(0, str(ROOT / "tools"))
-import address
-import demo
 
 pytestmark = pytest.mark.rehearse
 

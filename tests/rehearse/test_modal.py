@@ -7,14 +7,11 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 
+import deploy_modal
 import pytest
 
 from rehearse.conftest import PINNED, ROOT
-
-sys.path.insert(0, str(ROOT / "tools"))
-import deploy_modal
 
 pytestmark = pytest.mark.rehearse
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
-import pytest
-
-from rehearse.conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "tools"))
 import find_secrets
+import pytest
 import space
 
 pytestmark = pytest.mark.rehearse

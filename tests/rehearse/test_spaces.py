@@ -8,20 +8,16 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import find_secrets
 import pytest
-from conftest import free_port
-from test_whisper_page import upload
+import space as spaces
+from helpers.pages import free_port, upload
 
 from lab2_whisper.schema import FOR_PAGES, NANO_CORPUS, NANO_MODEL, model_of
 from labstore import open_store
 from rehearse.conftest import ROOT, as_user
-
-sys.path.insert(0, str(ROOT / "tools"))
-import find_secrets
-import space as spaces
 
 pytestmark = pytest.mark.rehearse
 

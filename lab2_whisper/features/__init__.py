@@ -1,0 +1,1 @@
+"""The feature pipeline: recordings and their texts to shards on the store."""

@@ -1,0 +1,1 @@
+"""The inference pipeline: any recording to text with times, and to subtitles."""

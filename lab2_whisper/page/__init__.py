@@ -1,0 +1,1 @@
+"""What the transcription page needs besides Streamlit."""

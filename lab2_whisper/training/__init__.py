@@ -1,0 +1,1 @@
+"""The training pipeline: shards to a fine-tuned, evaluated and registered model."""

@@ -1,0 +1,1 @@
+"""What the labs' monitors share; the store itself needs none of it."""

@@ -1,0 +1,206 @@
+"""The daily run: complete, exact and repeatable, whatever fails in between."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from _year import FIRST, FailingStore, simulate_year
+
+from lab1_iris import daily, inference, training
+from lab1_iris.schema import FLOWERS, LEDGER, PREDICTIONS, SNAPSHOT, SYNTHETIC
+from labstore import NotFound, NotWritable, StoreError, open_store
+from labstore.ledger import done_dates, missing_dates
+from labstore.monitor import snapshot
+from labstore.monitor.freshness import freshness, freshness_html
+
+
+def synthetic(store):
+    flowers = store.read(FLOWERS)
+    return flowers[flowers["source"] == SYNTHETIC]
+
+
+def test_the_first_run_does_its_own_date_only(iris_store):
+    assert daily.run_daily(iris_store, FIRST) == [FIRST]
+    assert len(synthetic(iris_store)) == len(iris_store.read(PREDICTIONS)) == 1
+    [entry] = done_dates(iris_store, LEDGER).to_dict("records")
+    assert (entry["date"], entry["rows"]) == ("2026-01-01", 1)
+
+
+def test_the_same_date_again_changes_no_file(iris_store):
+    daily.run_daily(iris_store, FIRST)
+    files = sorted(iris_store.root.rglob("*"))
+    assert daily.run_daily(iris_store, FIRST) == []
+    assert sorted(iris_store.root.rglob("*")) == files
+
+
+def test_missed_dates_are_filled_in(iris_store):
+    daily.run_daily(iris_store, FIRST)
+    done = daily.run_daily(iris_store, FIRST + timedelta(days=9))
+    assert done == [FIRST + timedelta(days=n) for n in range(1, 10)]
+    assert len(inference.history(iris_store)) == 10
+
+
+def test_a_date_before_the_first_starts_the_history_earlier(iris_store):
+    daily.run_daily(iris_store, FIRST)
+    daily.run_daily(iris_store, FIRST - timedelta(days=3))
+    daily.run_daily(iris_store, FIRST)
+    assert len(inference.history(iris_store)) == 4
+
+
+def test_a_new_model_predicts_from_then_on_and_keeps_what_was_predicted(iris_store):
+    daily.run_daily(iris_store, FIRST)
+    old = inference.load(iris_store).record
+    flowers = training.load_training_rows(iris_store)
+    comparison = training.compare(flowers, repeats=1, seed=3)
+    comparison.table.loc[comparison.best, "log_loss"] = old.metrics["log_loss"] / 2
+    new = training.register(iris_store, flowers, comparison)
+    daily.run_daily(iris_store, FIRST + timedelta(days=1))
+    versions = inference.history(iris_store)["model_version"].tolist()
+    assert versions == [old.version, new.version]
+
+
+def test_label_and_prediction_are_joined_by_id_not_by_place(iris_store):
+    daily.run_daily(iris_store, FIRST)
+    daily.run_daily(iris_store, FIRST + timedelta(days=20))
+    flowers = synthetic(iris_store).set_index("flower_id")["species"]
+    history = inference.history(iris_store)
+    assert (history["species"] == flowers.loc[history["flower_id"]].to_numpy()).all()
+
+
+def test_a_date_done_again_by_a_newer_model_counts_once(iris_store):
+    """A run dies between prediction and "done", then a better model is registered."""
+    store = FailingStore(iris_store.root)
+    daily.run_daily(store, FIRST)
+    store.writes_left = 6  # pending, flower and prediction are written, "done" is not
+    with pytest.raises(NotWritable):
+        daily.run_daily(store, FIRST + timedelta(days=1))
+    store = open_store(iris_store.root)
+    flowers = training.load_training_rows(store)
+    comparison = training.compare(flowers, repeats=1, seed=3)
+    comparison.table.loc[comparison.best, "log_loss"] = 0.001
+    training.register(store, flowers, comparison)
+    daily.run_daily(store, FIRST + timedelta(days=1))
+    assert len(store.read(PREDICTIONS)) == 3
+    rows = snapshot.read(store, SNAPSHOT)["rows"]
+    assert [row["date"] for row in rows] == ["2026-01-01", "2026-01-02"]
+
+
+def test_a_late_run_that_fails_takes_no_done_date_back(iris_store, monkeypatch):
+    """Two runs overlap: while the later one works on a date, the other has it done."""
+
+    def the_other_run_is_faster(classifier, flower):
+        monkeypatch.undo()
+        daily.run_daily(open_store(iris_store.root), FIRST)
+        raise RuntimeError("made to fail")
+
+    monkeypatch.setattr(inference, "predict", the_other_run_is_faster)
+    with pytest.raises(RuntimeError):
+        daily.run_daily(iris_store, FIRST)
+    assert done_dates(iris_store, LEDGER)["date"].tolist() == ["2026-01-01"]
+    assert missing_dates(iris_store, LEDGER, FIRST) == []
+
+
+def test_a_damaged_snapshot_is_made_again(iris_store):
+    daily.run_daily(iris_store, FIRST)
+    path = iris_store.open_files(SNAPSHOT).path / "snapshot.json"
+    path.write_text("{}")
+    daily.run_daily(open_store(iris_store.root), FIRST)
+    assert snapshot.read(open_store(iris_store.root), SNAPSHOT)["through"] == "2026-01-01"
+
+
+def test_without_a_model_nothing_is_written(tmp_path):
+    with pytest.raises(NotFound, match="iris_species"):
+        daily.run_daily(open_store(tmp_path), FIRST)
+    assert not list(tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("failing_write", range(10))  # all writes of a run, two for the snapshot
+def test_a_failure_at_any_write_is_made_good_by_the_next_run(iris_store, failing_write):
+    store = FailingStore(iris_store.root)
+    daily.run_daily(store, FIRST)
+    store.writes_left = failing_write
+    with pytest.raises(NotWritable):
+        daily.run_daily(store, FIRST + timedelta(days=1))
+    store.writes_left = None
+    daily.run_daily(open_store(store.root), FIRST + timedelta(days=1))
+    history = inference.history(open_store(store.root))
+    assert history["measured_at"].dt.date.tolist() == [FIRST, FIRST + timedelta(days=1)]
+    content = snapshot.read(open_store(store.root), SNAPSHOT)
+    assert content["through"] == "2026-01-02" and len(content["rows"]) == 2
+
+
+def test_a_year_with_failures_and_skipped_days(trained_iris, tmp_path):
+    root = shutil.copytree(trained_iris, tmp_path / "store")
+    failures = simulate_year(daily.run_daily, root)
+    store = open_store(root)
+    days = [FIRST + timedelta(days=n) for n in range(365)]
+    assert failures > 40
+    assert len(synthetic(store)) == 365
+    assert len(store.read(PREDICTIONS)) == 365
+    assert done_dates(store, LEDGER)["date"].tolist() == [day.isoformat() for day in days]
+    content = snapshot.read(store, SNAPSHOT)
+    assert content["through"] == "2026-12-31" and len(content["rows"]) == 365
+
+
+def test_the_command_line_reports_a_failure_in_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("LABS_STORE", str(tmp_path / "empty"))
+    run = subprocess.run(
+        [sys.executable, "-m", "lab1_iris.daily"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert "iris_species" in run.stderr and "Traceback" not in run.stderr
+
+
+def content(through: str, missing: tuple[str, ...] = (), first: str = "2026-01-01") -> dict:
+    days, day = [], date.fromisoformat(first)
+    while day <= date.fromisoformat(through):
+        days.append(day.isoformat())
+        day += timedelta(days=1)
+    return {
+        "through": through,
+        "last_run": f"{through}T06:00:00+00:00",
+        "dates": [d for d in days if d not in missing],
+    }
+
+
+@pytest.mark.parametrize(
+    ("through", "missing", "colour"),
+    [
+        ("2026-02-10", (), "green"),
+        ("2026-02-09", (), "green"),
+        ("2026-02-10", ("2026-02-01",), "amber"),
+        ("2026-02-10", ("2026-01-01",), "green"),  # more than thirty days ago
+        ("2026-02-08", (), "amber"),
+        ("2026-02-07", (), "amber"),
+        ("2026-02-06", (), "red"),
+    ],
+)
+def test_freshness(through, missing, colour):
+    now = datetime(2026, 2, 10, 12, tzinfo=UTC)
+    found = freshness(content(through, missing), now)
+    assert found.colour == colour
+    assert f"Data through {through}" in found.sentence
+    yesterday = date(2026, 2, 9)  # today's run may still come
+    behind = max((yesterday - date.fromisoformat(through)).days, 0)
+    recent = [d for d in missing if d > "2026-01-11"]
+    assert sum(not there for _, there in found.days) == behind + len(recent)
+    assert f'data-colour="{colour}"' in freshness_html(found)
+
+
+def test_a_snapshot_is_published_once_per_content(iris_store):
+    daily.run_daily(iris_store, FIRST)
+    content = daily.snapshot_content(iris_store, inference.load(iris_store).record)
+    assert snapshot.publish(iris_store, SNAPSHOT, content) is None
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[]", "{}", '"through"', "[" * 100_000])
+def test_an_unreadable_snapshot_is_a_sentence(tmp_path, text):
+    (tmp_path / "snapshot.json").write_text(text)
+    with pytest.raises(StoreError, match="snapshot"):
+        snapshot.fetch(tmp_path / "snapshot.json")
+    with pytest.raises(StoreError, match="LABS_SNAPSHOT"):
+        snapshot.fetch(tmp_path / "absent.json")
