@@ -95,7 +95,7 @@ def published_nano(tmp_path_factory) -> Path:
     from lab2_whisper.training.publish import convert
 
     folder = shutil.copytree(NANO_MODEL, tmp_path_factory.mktemp("whisper") / "nano")
-    convert(folder, short_context=True)
+    convert(folder, short_audio_context=True)
     return folder
 
 
