@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -86,3 +87,34 @@ def new_store(kind: str, folder: Path):
 def kept(store):
     """All that a store holds, for comparison."""
     return contents(store.root) if isinstance(store, FileStore) else store.cluster.state()
+
+
+def flip(path: Path, position: int = -1, bits: int = 1) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= bits
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "deleted": Path.unlink,
+    "truncated": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "one byte short": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "emptied": lambda path: os.truncate(path, 0),
+    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "first bit flipped": lambda path: flip(path, 0),
+    "middle bit flipped": lambda path: flip(path, path.stat().st_size // 2),
+    "last bit flipped": lambda path: flip(path, -1),
+    "a folder instead": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+def open_version(root: Path, kind: str, version: str = "latest"):
+    store = FileStore(root)
+    if kind == "models":
+        return store.load_model(HIGH_SCORE, version)
+    return store.open_files("shards", version)
+
+
+def save_models(store, folder, model, figures):
+    source = folder_of(folder, **{"model.txt": "x"})
+    return [store.save_model(model, source, {model.metric: f}, {"rows": 3}) for f in figures]

@@ -1,4 +1,4 @@
-"""The habits of Hopsworks' client that the contract suite (test_store.py) cannot show alone."""
+"""The habits of Hopsworks' client that the contract suite (test_contract_*.py) cannot show alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ from labstore import (  # noqa: E402
 )
 from labstore.files import FileStore  # noqa: E402
 from labstore.monitor import snapshot  # noqa: E402
-from tests.labstore import test_store as contract  # noqa: E402
+from labstore.versions import manifest_text  # noqa: E402
+from tests.labstore import test_contract_rows as contract  # noqa: E402
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
@@ -543,8 +544,7 @@ def test_a_manifest_that_points_outside_its_folder_is_not_followed(
     manifest = json.loads(cluster.files[path])
     del manifest["manifest_sha256"]
     manifest["files"]["../../../stolen"] = {"bytes": 0, "sha256": ""}
-    store._local._write_manifest(tmp_path / "hostile.json", manifest)
-    cluster.files[path] = (tmp_path / "hostile.json").read_bytes()
+    cluster.files[path] = manifest_text(manifest)
     downloads = elsewhere()
     with pytest.raises(Damaged, match="outside its folder"):
         downloads.open_files("shards")
