@@ -146,7 +146,7 @@ class FeatureGroup:
 
     def allowed(self, column: str) -> str:
         """Return a column's valid values in words: 'from 0.1 to 12' or 'one of setosa, ...'."""
-        words = []
+        words: list[str] = []
         for check in self.schema.columns[column].checks:
             facts = check.statistics or {}
             if "allowed_values" in facts:
@@ -277,7 +277,7 @@ def check_name(name: str) -> str:
     if not is_name(name):
         raise StoreError(
             f"{name!r} is not a valid name in a store: use lower-case letters, digits and _ "
-            "(63 at most), a letter first, e.g. 'iris_flowers'."
+            "(up to 63), a letter first, e.g. 'iris_flowers'."
         )
     return name
 

@@ -295,7 +295,7 @@ class HopsworksStore:
             except Exception:
                 if stored.commit_details(limit=1):
                     raise
-                return pd.DataFrame(columns=names)  # registered, but nothing was ever written to it
+                return pd.DataFrame(columns=names)  # registered, but never written to
 
     def feature_view(self, group: FeatureGroup, labels: Sequence[str] = ()) -> Any:
         """Return Hopsworks' feature view of a stored group, made if needed, for training there.
@@ -307,13 +307,14 @@ class HopsworksStore:
         names, stored = _names(group), self._find(group)
         if stored is None:
             raise NotFound(f"{self} holds no {group.label} yet: insert its rows first.")
+        label_names = [names[label] for label in labels]
         with _asking(f"make a feature view of {group.label}"):
             return self._features.get_or_create_feature_view(
                 group.name,
                 query=stored.select([*names.values(), STAMP]),
                 version=group.version,
                 description=f"{MARK}: {group.label} with every insert",
-                labels=[names[label] for label in labels],
+                labels=label_names,
             )
 
     # ------------------------------------------------------ files and models
@@ -393,7 +394,7 @@ class HopsworksStore:
         return open_local()
 
     def free_bytes(self) -> int | None:
-        """Return None: Hopsworks does not report a project's quota to its client."""
+        """Return None: the store does not know the project's quota."""
         return None
 
     # ---------------------------------------------------- from store to store

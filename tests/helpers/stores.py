@@ -1,4 +1,4 @@
-"""What the tests of the stores share: a group of flowers, two models, and both kinds of store."""
+"""What the store's tests share: a group of flowers, two models, and both kinds of store."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def ids(rows: pd.DataFrame) -> list[str]:
 
 
 def folder_of(path: Path, **texts: str) -> Path:
-    """A folder with a text file per keyword; `a__b` becomes a/b."""
+    """Write a folder with a text file per keyword; `a__b` becomes a/b."""
     for name, text in texts.items():
         file = path / name.replace("__", "/")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ STORES = ["files", "hopsworks"]  # with HUDI instead of DELTA: test_hopsworks.py
 
 
 def new_store(kind: str, folder: Path):
-    """An implementation of the contract, empty. Hopsworks is a double in memory, see its module."""
+    """Return an empty store; Hopsworks is a double in memory, see hopsworks_double.py."""
     if kind == "files":
         return FileStore(folder / "store")
     pytest.importorskip("hopsworks")
@@ -85,7 +85,7 @@ def new_store(kind: str, folder: Path):
 
 
 def kept(store):
-    """All that a store holds, for comparison."""
+    """Return everything that a store holds, for comparison."""
     return contents(store.root) if isinstance(store, FileStore) else store.cluster.state()
 
 

@@ -29,13 +29,13 @@ def test_an_address_is_a_folder_and_opening_it_creates_nothing(tmp_path):
     assert ids(open_store(str(tmp_path / "new/store")).read(FLOWERS)) == ["a"]
 
 
-def test_home_is_understood(tmp_path, monkeypatch):
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert open_store("~/labs").root == tmp_path / "labs"
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
-def test_default_address_is_the_environments_else_the_projects_store(
+def test_the_default_address_is_the_environments_or_the_projects_store(
     tmp_path, monkeypatch, nothing
 ):
     inside = tmp_path / "notebooks/lab1"
@@ -64,12 +64,12 @@ def be_in_colab(monkeypatch, mount):
     monkeypatch.setitem(sys.modules, "google.colab", colab)
 
 
-def test_drive_outside_colab_says_how_to_go_on(colab_drive):
+def test_drive_outside_colab_names_the_alternatives(colab_drive):
     with pytest.raises(StoreError, match=r"not mounted.*not Colab.*open_store\('store'\)"):
         open_store("drive:labs")
 
 
-def test_drive_is_mounted_where_colab_can(colab_drive, monkeypatch):
+def test_drive_is_mounted_on_colab(colab_drive, monkeypatch):
     mounted = []
 
     def mount(folder):
@@ -89,7 +89,9 @@ def refuse_mount(_):
 
 
 @pytest.mark.parametrize("mount", [lambda _: None, refuse_mount], ids=["nothing came", "refused"])
-def test_drive_that_does_not_mount_says_how(colab_drive, monkeypatch, mount):
+def test_drive_that_does_not_mount_names_the_command_that_mounts_it(
+    colab_drive, monkeypatch, mount
+):
     be_in_colab(monkeypatch, mount)
     with pytest.raises(StoreError, match=r"did not appear.*drive\.mount\(.*run this cell again"):
         open_store("drive:labs")

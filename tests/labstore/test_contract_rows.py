@@ -173,7 +173,7 @@ def test_groups_do_not_see_each_others_rows(store):
     assert ids(store.read(FLOWERS)) == ["a"]
 
 
-def test_versions_of_a_group_are_told_apart(store):
+def test_versions_of_a_group_are_separate(store):
     assert store.read(SECOND_VERSION).empty
     store.insert(FLOWERS, frame(flower("a")))
     store.insert(SECOND_VERSION, frame(flower("b", petals=5.0)))
@@ -193,7 +193,7 @@ def test_a_time_without_zone_is_refused_by_read(store, name):
         store.read(FLOWERS, **{name: datetime(2026, 1, 1)})
 
 
-def test_dates_are_not_times_and_are_refused_in_words(store):
+def test_a_date_instead_of_a_time_is_refused_by_name(store):
     with pytest.raises(StoreError, match="since"):
         store.read(FLOWERS, since=date(2026, 1, 1))
 
@@ -311,9 +311,9 @@ def found_rows(store, since, until, as_of):
 )
 @given(inserts=INSERTS, since=MAYBE_DAY, until=MAYBE_DAY, back=st.integers(0, 9))
 def test_any_inserts_read_like_a_dictionary(monkeypatch, inserts, since, until, back):
-    """Windows and time travel over small groups that are merged again and again."""
+    """Windows and time travel over small groups that are merged repeatedly."""
     monkeypatch.setattr("labstore.files.MERGE_AFTER", 3)
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # about order here, not about power cuts
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # this is about order, not about power cuts
     with tempfile.TemporaryDirectory() as folder:
         reads_like_a_dictionary(lambda: FileStore(folder), inserts, since, until, back)
 

@@ -92,7 +92,7 @@ def test_a_version_is_newer_than_any_before_it_whatever_the_clock_says(
 
 
 class Yesterday(datetime):
-    """A clock that was set back."""
+    """A clock that was set back by a day."""
 
     @classmethod
     def now(cls, tz=None):
@@ -104,7 +104,7 @@ def test_an_empty_folder_is_not_saved(store, tmp_path):
         store.save_files("shards", tmp_path / "absent", {})
 
 
-def test_an_opened_version_can_be_saved_again_or_is_refused_in_words(store, tmp_path):
+def test_an_opened_version_can_be_saved_again_or_is_refused_with_the_reason(store, tmp_path):
     first = store.save_files("shards", folder_of(tmp_path / "source", **{"a.txt": "1"}), {})
     try:
         again = store.save_files("shards", first.path, {})
@@ -227,7 +227,7 @@ def test_free_bytes_are_those_of_the_disk_or_unknown(store, tmp_path):
 
 
 def manifests(store, kind):
-    """The text of each manifest of a version that a store keeps: {path or name: text}."""
+    """Return the bytes of each version's manifest in a store, by path or name."""
     if isinstance(store, FileStore):
         return {path: path.read_bytes() for path in (store.root / kind).rglob("manifest.json")}
     home = "Models/" if kind == "models" else "Resources/"
@@ -278,7 +278,7 @@ def test_a_manifest_without_a_format_is_read_as_format_1(filled, kind):
 
 
 def become_newer(manifest):
-    """A later format, whose layout nobody knows yet: only the format and the checksum stay."""
+    """Turn a manifest into one of a later format, of which only format and checksum are known."""
     name, version = manifest["name"], manifest["version"]
     manifest.clear()
     manifest.update(format=2, name=name, version=version, chunks=["elsewhere"])
@@ -290,7 +290,7 @@ def test_a_manifest_of_a_newer_format_is_refused_with_the_command_that_updates(f
     update = r"manifest\.json is of format 2.*newer version.*git pull && make .*Colab.*pip"
     with pytest.raises(NewerFormat, match=update) as refused:
         OPEN[kind](newer)
-    assert not isinstance(refused.value, Damaged)  # nothing may advise to delete it
+    assert not isinstance(refused.value, Damaged)  # whose message advises to delete the version
 
 
 def test_a_version_of_a_newer_format_is_listed_and_kept(filled):

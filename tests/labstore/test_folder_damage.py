@@ -25,8 +25,6 @@ from labstore import Damaged, NewerFormat, NotFound
 from labstore.files import FileStore
 from labstore.versions import manifest_text, parse_manifest
 
-# ---------------------------------------------------------------------------------- damage
-
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 @pytest.mark.parametrize("number", range(3))
@@ -40,7 +38,7 @@ def test_damaged_rows_are_an_error_that_names_the_file(root, number, damage):
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 @pytest.mark.parametrize("number", range(2))
 def test_a_damaged_manifest_that_a_later_one_names_is_noticed(root, number, damage):
-    """By an error, or without harm where its content still holds: no row goes missing."""
+    """By an error, or it is harmless since the content is still valid: no row goes missing."""
     file = sorted((root / "groups/flowers_v1").glob("*.json"))[number]
     damage(file)
     try:
@@ -54,7 +52,7 @@ def test_a_damaged_manifest_that_a_later_one_names_is_noticed(root, number, dama
         assert damage in (DAMAGE["one byte short"], DAMAGE["last bit flipped"])
 
 
-def test_a_lost_manifest_is_missed_in_time_travel_too(tmp_path, monkeypatch):
+def test_a_lost_manifest_is_noticed_in_time_travel_too(tmp_path, monkeypatch):
     """Ten commits and two merges: whichever manifest is lost, no moment shows fewer rows."""
     monkeypatch.setattr("labstore.files.MERGE_AFTER", 4)
     store = FileStore(tmp_path)
@@ -81,7 +79,7 @@ def test_a_lost_manifest_is_missed_in_time_travel_too(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["groups", "models", "files"])
 def test_each_bit_flipped_in_a_manifest_is_noticed_or_harmless(root, kind):
-    """Neither another content nor another format is read from a manifest with one wrong bit."""
+    """A manifest with one wrong bit is never read as other content or as a newer format."""
     file = max(path for path in (root / kind).rglob("*.json"))
     whole = file.read_bytes()
     manifest = parse_manifest(file, whole)
@@ -92,7 +90,7 @@ def test_each_bit_flipped_in_a_manifest_is_noticed_or_harmless(root, kind):
 
 
 def test_bits_flipped_in_the_newest_manifest_of_rows_are_noticed(root):
-    """Noticed by an error, or without harm: rows do not go missing silently."""
+    """By an error, or they are harmless: rows do not go missing silently."""
     file = max((root / "groups/flowers_v1").glob("*.json"))
     whole = file.read_bytes()
     for position in [*range(0, len(whole), 9), *range(-3, 0)]:
@@ -140,12 +138,12 @@ def test_rows_without_a_manifest_are_ignored(root):
 def test_a_manifest_cut_short_anywhere_is_not_read(root, kind):
     file = max(path for path in (root / kind).rglob("*.json"))
     whole = file.read_bytes()
-    for length in range(len(whole) - 2):  # without its closing brace at least
+    for length in range(len(whole) - 2):  # always without the closing brace
         assert parse_manifest(file, whole[:length]) is None, length
 
 
 def test_a_group_manifest_cut_short_anywhere_is_ignored(root):
-    """As when its writer was killed: the rows before it are there, and rows can be added."""
+    """As left by a killed writer: the rows before it are read, and rows can be added."""
     file = max((root / "groups/flowers_v1").glob("*.json"))
     whole = file.read_bytes()
     for length in [*range(0, len(whole) - 2, 9), len(whole) - 3]:
@@ -178,7 +176,7 @@ def test_a_model_without_any_manifest_is_not_found(root):
         FileStore(root).load_model(HIGH_SCORE)
 
 
-def test_what_drive_and_others_leave_in_the_folders_is_ignored(root):
+def test_foreign_files_and_drives_copies_in_the_folders_are_ignored(root):
     for folder in [root / "groups/flowers_v1", root / "models/flower_score", root / "files/shards"]:
         for path in list(folder.iterdir()):
             for name in (f"{path.stem} (1){path.suffix}", f"Copy of {path.name}", f"._{path.name}"):
@@ -267,7 +265,7 @@ def test_rows_whose_manifest_has_no_format_are_read_and_added_to(root):
 
 @pytest.mark.parametrize("later", [2, 17, "2.0"])
 def test_rows_of_a_newer_format_are_refused_by_reading_and_inserting(root, later):
-    """Whatever else the later format has changed: only format and checksum are read of it."""
+    """Whatever else a later format changes: only its format and its checksum are read."""
 
     def become_newer(manifest):
         manifest.clear()

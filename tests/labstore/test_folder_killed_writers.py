@@ -1,4 +1,4 @@
-"""Writers of the folder store that are killed, and the benchmark that kills more of them."""
+"""Writers of the folder store that are killed at random, and the benchmark that does the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture
 def race(monkeypatch):
-    """The benchmark's own race: writers killed at random, rows compared after each kill."""
+    """The benchmark's race: writers are killed at random, and rows compared after each kill."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     return importlib.import_module("store").race
 

@@ -50,7 +50,7 @@ def test_a_store_below_a_regular_file_is_not_writable(tmp_path):
 
 @contextmanager
 def without_privileges():
-    """The superuser may write everywhere, so act as somebody else for a while."""
+    """Run as another user for a while, since the superuser may write everywhere."""
     if os.geteuid() != 0:
         yield
         return
@@ -115,7 +115,7 @@ def tiny_disk(tmp_path):
 
 
 def test_a_full_disk_is_named_and_loses_nothing(tiny_disk, tmp_path):
-    """Fill the rest with 0 to 6 pages left, so that each file of an insert is hit once."""
+    """With 0 to 6 pages left free, so that each file of an insert fails once."""
     store = FileStore(tiny_disk / "store")
     store.insert(FLOWERS, frame(flower("a")))
     source = folder_of(tmp_path / "source", **{"large.txt": "x" * 30_000})
@@ -145,16 +145,16 @@ def writes_of(store, pages, source):
 
 
 def fill(disk: Path, pages: int) -> Path:
-    """A file that takes all space but some pages."""
+    """Write a file that leaves only some pages of the disk free."""
     ballast, page = disk / "ballast", os.sysconf("SC_PAGE_SIZE")
-    room = os.statvfs(disk)
-    size = room.f_bavail * room.f_bsize - pages * page
+    facts = os.statvfs(disk)
+    size = facts.f_bavail * facts.f_bsize - pages * page
     ballast.write_bytes(bytes(max(0, size)))
     return ballast
 
 
 def test_a_disk_that_fills_up_at_the_last_moment_is_named(root, tmp_path, monkeypatch):
-    """Where the space only runs out when written pages are flushed."""
+    """The space runs out only when written pages are flushed."""
 
     def fail(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

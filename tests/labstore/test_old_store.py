@@ -14,7 +14,7 @@ from labstore.contract import Contents
 from labstore.copying import copy, rows_sha256
 from labstore.files import FileStore
 
-ROWS = {  # as the version that wrote them read them
+ROWS = {  # as read by the version that wrote them
     FLOWERS.label: (158, "3b2f485e92237f5276a256a1f44984261d8d63c7b413919ead31d4d6cea77e89"),
     PREDICTIONS.label: (8, "3c0aef1c7ac57cf148f59699eeab6de44c254623852644ea61ad9b442d73d144"),
     LEDGER.label: (16, "9888634c4104ba1fe8add29f73c4fbaf9437bcd7a8ea2d4853977cb5c386144c"),
@@ -102,7 +102,7 @@ def test_new_rows_and_versions_join_the_old_ones(old_store, tmp_path):
 
 @pytest.mark.parametrize("kind", STORES)
 def test_it_is_copied_whole(old_store, kind, tmp_path):
-    """With its manifests as they are: the copy is compared with what was sent."""
+    """Its manifests are copied unchanged, and what arrived is compared with what was sent."""
     target = new_store(kind, tmp_path / "target")
     done = copy(old_store, target, GROUPS, report=lambda line: None)
     assert len(done) == 3 + 7 + 1 and target.contents() == CONTENTS

@@ -53,7 +53,7 @@ def test_a_pipeline_predicts_the_same_after_a_round_trip(store, sklearn_files, p
 
 
 class Trap:
-    """Touches a file when it is made from a stored state or called."""
+    """Touches a file when it is restored from a stored state or called."""
 
     def __init__(self, path):
         self.path = path
@@ -98,7 +98,7 @@ def rezip(path: Path, files: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("damage", GARBAGE.values(), ids=GARBAGE.keys())
-def test_a_file_that_is_no_model_is_named(sklearn_files, pipeline, tmp_path, damage):
+def test_a_file_that_is_not_a_model_is_named(sklearn_files, pipeline, tmp_path, damage):
     damage(sklearn_files.save_pipeline(pipeline, tmp_path))
     with pytest.raises(Damaged, match=r"model\.skops.*Train the model again"):
         sklearn_files.load_pipeline(tmp_path)
@@ -118,7 +118,7 @@ def pipeline_bytes(pipeline, tmp_path_factory):
 def test_a_model_with_a_changed_byte_is_refused_or_harmless(
     sklearn_files, pipeline_bytes, where, bits
 ):
-    """Without a manifest's checksum before it: no other error than Damaged comes out."""
+    """Even where no manifest's checksum was compared first, the only error is Damaged."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / sklearn_files.FILE
         path.write_bytes(pipeline_bytes)
