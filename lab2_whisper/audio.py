@@ -1,4 +1,4 @@
-"""Sound: any container people have to 16 kHz mono float32; Opus; log-mel; a picture of a clip."""
+"""Sound: any container people have to 16 kHz mono float32; Opus; log-mel."""
 
 from __future__ import annotations
 
@@ -327,28 +327,3 @@ def _mel_filters(n_mels: int) -> np.ndarray:
     import librosa
 
     return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=n_mels)
-
-
-def plot_clip(samples: np.ndarray, title: str = ""):
-    """A figure of a clip: its waveform above its log-mel. `samples`: 16 kHz mono, (samples,)."""
-    import librosa.display
-    import torch
-    from matplotlib.figure import Figure
-
-    whole = torch.from_numpy(samples[: len(samples) // HOP * HOP].copy())
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    wave, mel = figure.subplots(2, 1, sharex=True)
-    librosa.display.waveshow(samples, sr=SAMPLE_RATE, ax=wave)
-    wave.set(title=title, xlabel="", ylabel="amplitude")
-    librosa.display.specshow(
-        log_mel(whole[None])[0].numpy(),
-        sr=SAMPLE_RATE,
-        hop_length=HOP,
-        n_fft=N_FFT,
-        x_axis="time",
-        y_axis="mel",
-        fmax=SAMPLE_RATE / 2,
-        ax=mel,
-    )
-    mel.set(xlabel="seconds", ylabel="hertz (mel scale)")
-    return figure
