@@ -187,7 +187,7 @@ def _clip(
     recorded: Callable[[np.ndarray], bytes] | None = None,
 ) -> dict[str, Any]:
     """A row of a corpus: recorded, and then kept as Opus like all clips."""
-    samples = make.speak(text, voice, pitch, speed)
+    samples = make.synthesize(text, voice, pitch, speed)
     if recorded:
         samples = decode(recorded(samples))
     audio = encode_opus(samples, DEFAULT.bitrate, DEFAULT.complexity)

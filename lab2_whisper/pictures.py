@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lab2_whisper.audio import log_mel
 from lab2_whisper.inference.subtitles import Cue
-from lab2_whisper.schema import HOP, N_FFT, SAMPLE_RATE
+from lab2_whisper.schema import HOP_SAMPLES, N_FFT, SAMPLE_RATE
 
 
 def clip_lengths(seconds: np.ndarray) -> Figure:
@@ -28,11 +28,11 @@ def waveform_and_log_mel(samples: np.ndarray, title: str = "") -> Figure:
     wave, mel = figure.subplots(2, 1, sharex=True)
     librosa.display.waveshow(samples, sr=SAMPLE_RATE, ax=wave)
     wave.set(title=title, xlabel="", ylabel="amplitude")
-    whole_hops = torch.from_numpy(samples[: len(samples) // HOP * HOP].copy())
+    whole_hops = torch.from_numpy(samples[: len(samples) // HOP_SAMPLES * HOP_SAMPLES].copy())
     librosa.display.specshow(
         log_mel(whole_hops[None])[0].numpy(),
         sr=SAMPLE_RATE,
-        hop_length=HOP,
+        hop_length=HOP_SAMPLES,
         n_fft=N_FFT,
         x_axis="time",
         y_axis="mel",
