@@ -63,10 +63,14 @@ def train(
     started = time.monotonic()
     devices()  # chooses this process's device before a model is loaded
     home = Path(folder).expanduser() / run.name
+    # before a model is fetched, which a wrong name would make useless
+    data = {name: store.open_files(name).version for name, _ in run.corpora}
     model, tokenizer = load_whisper(run.model, run.language)
     preset = preset_for(model, run)
     max_tokens = model.config.max_target_positions
-    clips, validation, data = _clips(store, run, tokenizer, max_tokens, cache_dir)
+    clips, validation = _clips(
+        store, run, tokenizer, versions=data, max_tokens=max_tokens, cache_dir=cache_dir
+    )
     settings = _compared_settings(run, preset, data)
     set_seed(run.seed)  # before LoRA's random weights are drawn
     adapted = adapt(model, preset, run.dropout)
@@ -167,11 +171,12 @@ def _clips(
     store: Store,
     run: Run,
     tokenizer: WhisperTokenizer,
+    *,
+    versions: dict[str, str],
     max_tokens: int,
     cache_dir: str | Path | None,
-) -> tuple[TrainingClips, TrainingClips, dict[str, str]]:
-    """Return train clips, validation clips, and the version of each corpus."""
-    versions = {name: store.open_files(name).version for name, _ in run.corpora}
+) -> tuple[TrainingClips, TrainingClips]:
+    """Return the train clips of all corpora and the validation clips of the first."""
 
     def fitting(name: str, split: str) -> datasets.Dataset:
         clips = open_corpus(store, name, split, versions[name], cache_dir)
@@ -187,11 +192,8 @@ def _clips(
             "a validation split. Build the corpus again with more clips."
         )
     rows = opened[0][0] if len(opened) == 1 else mix(opened, run.seed)
-    return (
-        TrainingClips(rows, tokenizer, run.augment, run.seed),
-        TrainingClips(validation, tokenizer),
-        versions,
-    )
+    train_clips = TrainingClips(rows, tokenizer, run.augment, run.seed)
+    return train_clips, TrainingClips(validation, tokenizer)
 
 
 def arguments(home: Path, run: Run, preset: Preset, batch_size: int) -> Seq2SeqTrainingArguments:
