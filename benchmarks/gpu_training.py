@@ -1,10 +1,10 @@
-"""Clips per second and memory of fine-tuning on a GPU: the original's recipe against our presets.
+"""Clips per second and memory of fine-tuning on a GPU: our presets against the original's recipe.
 
-    python benchmarks/gpu_training.py            on any CUDA machine, held to what a T4 has
-    python benchmarks/gpu_training.py --tiny     a rehearsal on a CPU with tiny models
+    python benchmarks/gpu_training.py            on any CUDA machine, limited to what a T4 has
+    python benchmarks/gpu_training.py --tiny     the same steps on a CPU with tiny models
 
-Memory is capped to a T4's 14.7 GiB, numbers are float16 and flash attention is off, as on a T4; the
-GPU's own speed stays, so results are named "<GPU>, capped". Weights are random, of the true sizes.
+Memory is capped at a T4's 14.7 GiB, the precision is float16 and flash attention is off, as on a T4.
+The GPU keeps its own speed, so results are named "<GPU>, capped". Weights are random, of full size.
 The original: whisper-small, 8 clips x 2 a step, gradient checkpointing, every clip padded to 30 s.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from _report import report
@@ -26,14 +27,15 @@ from lab2_whisper.training.presets import PRESETS, Preset, adapt
 
 T4_GIB = 14.7
 CLIP_SECONDS = 6  # windows of clips of about 5 s, as Common Voice's
-FULL_SHARE = 0.1  # of our steps are in windows of 30 s
-TOKENS = 40  # of such a clip's text
+FULL_SHARE = 0.1  # of our steps, in windows of 30 s
+TOKENS = 40  # in such a clip's text
 ORIGINAL = Preset("t4", "small", "full", "float16", "adamw_torch", 1e-5, True, 16, "the original")
 # width, layers of encoder and of decoder, heads, mel bands
 SIZES = {"small": (768, 12, 12, 80), "medium": (1024, 24, 16, 80), "large": (1280, 32, 20, 128)}
 
 
 def random_whisper(size: str, tiny: bool) -> WhisperForConditionalGeneration:
+    """Return a Whisper of this size with random weights."""
     width, layers, heads, mels = (16, 1, 2, SIZES[size][3]) if tiny else SIZES[size]
     config = WhisperConfig(
         vocab_size=51_866 if size == "large" else 51_865,
@@ -69,10 +71,10 @@ class Trainee:
         fused = "fused" in self.preset.optimizer
         return torch.optim.AdamW(trained, lr=1e-5, fused=fused), "AdamW"
 
-    def step(self, clips: int, at_once: int, seconds: float) -> None:
-        """One optimizer step on so many clips, so many of them at once."""
-        for start in range(0, clips, at_once):
-            self._backward(min(at_once, clips - start), seconds)
+    def step(self, clips: int, batch_size: int, seconds: float) -> None:
+        """Take one optimizer step on `clips` clips of `seconds`, `batch_size` at a time."""
+        for start in range(0, clips, batch_size):
+            self._backward(min(batch_size, clips - start), seconds)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -94,7 +96,7 @@ class Trainee:
 
 
 def measure(one_step: Callable[[int], int], steps: int, device: str) -> tuple[float, float]:
-    """Clips per second, and the peak of memory in GiB. `one_step(i)` tells its clips."""
+    """Return clips per second and the peak of memory in GiB. `one_step(i)` returns its clips."""
     one_step(0)
     if device == "cuda":
         torch.cuda.synchronize()
@@ -110,6 +112,7 @@ def measure(one_step: Callable[[int], int], steps: int, device: str) -> tuple[fl
 
 
 def original(tiny: bool, steps: int) -> tuple[float, float, str]:
+    """Measure the original's recipe: clips per second, peak GiB, and how it was trained."""
     trainee = Trainee(ORIGINAL, tiny)
 
     def one_step(_: int) -> int:
@@ -120,19 +123,20 @@ def original(tiny: bool, steps: int) -> tuple[float, float, str]:
 
 
 def ours(size: str, tiny: bool, steps: int) -> tuple[float, float, str]:
+    """Measure a T4 preset of ours: clips per second, peak GiB, and how it was trained."""
     preset = next(row for row in PRESETS if (row.machine, row.size) == ("t4", size))
     trainee = Trainee(preset, tiny)
-    batch = 4 if tiny else find_batch_size(trainee.model, preset)
+    batch_size = 4 if tiny else find_batch_size(trainee.model, preset)
     clips, every = preset.clips_per_step, round(1 / FULL_SHARE)
 
     def one_step(i: int) -> int:
         if i % every == every - 1:
-            trainee.step(clips, max_batch_size(batch, 30), 30)
+            trainee.step(clips, max_batch_size(batch_size, 30), 30)
         else:
-            trainee.step(clips, max_batch_size(batch, CLIP_SECONDS), CLIP_SECONDS)
+            trainee.step(clips, max_batch_size(batch_size, CLIP_SECONDS), CLIP_SECONDS)
         return clips
 
-    how = f"{preset.method}, {trainee.optimizer_name}, {batch} clips at once"
+    how = f"{preset.method}, {trainee.optimizer_name}, batch size {batch_size}"
     return *measure(one_step, steps, trainee.device), how
 
 
@@ -143,15 +147,15 @@ def main() -> None:
     given = parser.parse_args()
     if not given.tiny:
         if not torch.cuda.is_available():
-            print("Not measured: there is no CUDA GPU here. --tiny rehearses it on a CPU.")
+            print("Not measured: there is no CUDA GPU here. --tiny takes the same steps on a CPU.")
             return
         _as_on_a_t4()
     device = "cpu, tiny" if given.tiny else f"{torch.cuda.get_device_name()}, capped"
-    figures, lines = {"device": device}, [f"{device}", f"{'':10}clips/s  peak GiB"]
-    runs = {"original": lambda: original(given.tiny, given.steps)}
-    runs |= {size: lambda size=size: ours(size, given.tiny, given.steps) for size in SIZES}
-    for name, run in runs.items():
-        speed, peak, how = run()
+    figures: dict[str, Any] = {"device": device}
+    lines = [device, f"{'':10}clips/s  peak GiB"]
+    for name in ("original", *SIZES):
+        recipe = (given.tiny, given.steps)
+        speed, peak, how = original(*recipe) if name == "original" else ours(name, *recipe)
         figures |= {f"{name}_clips_per_second": round(speed, 2), f"{name}_peak_gib": round(peak, 2)}
         lines.append(f"{name:10}{speed:7.1f}  {peak:8.2f}  {how}")
         if not given.tiny:

@@ -1,4 +1,4 @@
-"""The Whisper lab on Modal: the feature stage fanned out, training and transcription on GPUs.
+"""The Whisper lab on Modal: features in parallel containers, training and transcription on GPUs.
 
     make deploy-modal-whisper       once: it also makes the volume
     modal volume put whisper-data cv-corpus-26.0-2026-06-12-pl.tar.gz
@@ -9,8 +9,8 @@
     modal volume put whisper-data interviews
     modal run lab2_whisper/modal_app.py::subtitles --folder interviews --corpus common_voice_pl
 
-The volume holds the archive and the store, in its folder `store`. Run again after a failure, it
-makes only the shards that are missing, and a training goes on from its newest checkpoint.
+The volume holds the archive, and the store in its folder `store`. Run again after a failure: the
+features make only the missing shards, and a training resumes from its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from labstore import FilesVersion, open_store
 DATA = "/data"
 CORES = 4
 GPU = "L4"
-SESSION_MINUTES = 220  # below the function's timeout, which would cut off what was not saved yet
+SESSION_MINUTES = 220  # less than the function's timeout, which would end it without saving
 
 app = modal.App("whisper")
 volume = modal.Volume.from_name("whisper-data", create_if_missing=True)
@@ -69,32 +69,33 @@ image = (
 
 @app.function(image=image, volumes={DATA: volume}, timeout=2 * 3600)
 def plan_shards(archive: str, corpus: str, locale: str) -> Plan:
-    """List the archive and divide it. `archive` is a path on the machine that runs this."""
+    """List an archive's clips and divide them into shards. `archive` is a path in the container."""
     return plan_corpus(common_voice(archive, locale), corpus)
 
 
 @app.function(image=image, volumes={DATA: volume}, cpu=CORES, timeout=2 * 3600, retries=2)
 def make_shard(plan: Plan, shard: Shard, store: str, processes: int = CORES) -> FilesVersion:
-    """One shard. Clips are prepared and saved by the functions that build_corpus uses.
+    """Make and save one shard, with the functions that build_corpus uses.
 
-    Where build_corpus reads an archive once, here each container reads it up to its own clips.
+    build_corpus reads an archive once; here each container reads it up to its own clips.
     """
     made = build_shard(open_store(store), plan, shard, processes)
     if not modal.is_local():
-        volume.commit()  # before `finish` hears of it
+        volume.commit()  # before `finish` reads it
     return made
 
 
 @app.function(image=image, volumes={DATA: volume}, timeout=3600)
 def finish(plan: Plan, shards: list[FilesVersion], store: str) -> FilesVersion:
-    """Save the version that lists the shards."""
+    """Save the version of the corpus that lists the shards."""
     if not modal.is_local():
-        volume.reload()  # other containers wrote them
+        volume.reload()  # other containers wrote the shards
     return finish_corpus(open_store(store), plan, shards)
 
 
 @app.local_entrypoint()
 def features(archive: str, corpus: str, locale: str = "pl") -> None:
+    """Build a corpus from a Common Voice archive on the volume, a container for each shard."""
     store = f"{DATA}/store"
     plan = plan_shards.remote(f"{DATA}/{archive}", corpus, locale)
     light = replace(plan, shards=())
@@ -108,12 +109,12 @@ def features(archive: str, corpus: str, locale: str = "pl") -> None:
     cpu=CORES,
     volumes={DATA: volume},
     timeout=4 * 3600,
-    retries=modal.Retries(max_retries=5, initial_delay=10.0),  # each goes on where it was
+    retries=modal.Retries(max_retries=5, initial_delay=10.0),  # each resumes
 )
 def train_some(run: Run, store: str, minutes: float = SESSION_MINUTES) -> dict[str, float] | None:
-    """Train for a while; the registered model's figures once it is finished, else None.
+    """Train for one session; return the registered model's metrics once finished, else None.
 
-    On Modal it then begins the next session itself, so that nobody needs to stay and watch.
+    On Modal an unfinished training starts its next session itself.
     """
     if not modal.is_local():
         volume.reload()  # another container wrote the checkpoint
@@ -128,18 +129,17 @@ def train_some(run: Run, store: str, minutes: float = SESSION_MINUTES) -> dict[s
         volume.commit()
         if version is None:
             train_some.spawn(run, store, minutes)
-    print(
-        version.metrics if version else f"Step {outcome.step}: another session goes on from here."
-    )
+    print(version.metrics if version else f"Step {outcome.step}: the next session resumes here.")
     return version.metrics if version else None
 
 
 @app.local_entrypoint()
 def training(corpus: str, model: str, name: str, steps: int = 2000) -> None:
+    """Fine-tune `model` on a corpus of the volume, under the run name `name`."""
     run = Run(name, model, corpora=((corpus, 1.0),), steps=steps)
     train_some.spawn(run, f"{DATA}/store")
     print(
-        "It runs on Modal, for as many sessions as it takes. How far it is: "
+        "It runs on Modal, for as many sessions as it takes. To follow it: "
         f"`modal app logs {app.app_id}`, or {app.get_dashboard_url()}"
     )
 
@@ -148,7 +148,7 @@ def training(corpus: str, model: str, name: str, steps: int = 2000) -> None:
 def transcribe_recording(
     recording: str, store: str, corpus: str, language: str = LANGUAGE
 ) -> dict[str, str]:
-    """A recording's subtitles and text by format, from the best model tuned on a corpus."""
+    """Return a recording's subtitles and text by format, from the best model tuned on a corpus."""
     transcriber = load_from_store(open_store(store), corpus)
     found = cues(transcribe(recording, transcriber, language))
     return {name: write(found) for name, write in WRITERS.items()}
@@ -156,14 +156,14 @@ def transcribe_recording(
 
 @app.local_entrypoint()
 def subtitles(folder: str, corpus: str, language: str = LANGUAGE, into: str = "texts") -> None:
-    """Every recording of a folder on the volume, each in a container of its own."""
+    """Transcribe every recording of a folder on the volume, each in its own container."""
     recordings = sorted(entry.path for entry in volume.listdir(folder))
     jobs = [(f"{DATA}/{path}", f"{DATA}/store", corpus, language) for path in recordings]
     target = Path(into)
     target.mkdir(parents=True, exist_ok=True)
     results = transcribe_recording.starmap(jobs, return_exceptions=True)
     for path, texts in zip(recordings, results, strict=True):
-        if isinstance(texts, Exception):  # one bad recording stops no other
+        if isinstance(texts, Exception):  # one bad recording must not stop the others
             print(f"{path}: {texts}")
             continue
         for name, text in texts.items():

@@ -1,9 +1,10 @@
-"""Doing only the part of Whisper's work that a batch needs, with the same result.
+"""Compute only the part of Whisper that a batch needs, with the same result.
 
-Short audio context: the encoder adds a fixed table of sinusoids, one row for each 20 ms, so on a
-window shorter than 30 s it needs only the first rows, and a third of the rows takes a third of
-the time or less. Short vocabulary: a small model's token table is padded with rows of zeros to
-Whisper's 51,865, and what these add to the loss is known without multiplying by them.
+Short audio context (`audio_ctx` in whisper.cpp): the encoder adds a fixed table of sinusoids, one
+row for each 20 ms, so on a window shorter than 30 s it needs only the first rows, and a third of
+the rows takes a third of the time or less. Short vocabulary: a small model's token table is padded
+with rows of zeros to Whisper's 51,865, and what these add to the loss is known without multiplying
+by them.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ FRAMES_PER_POSITION = 2  # two 10 ms frames of log-mel for each row of the table
 def window(model, frames: int) -> Iterator[None]:
     """Let a Whisper model take log-mel of shape (B, n_mels, frames) inside the `with`.
 
-    Only two counts are changed, and put back; the table itself is never touched, so what is
-    saved is bit for bit what it was. Models of other kinds are left alone.
+    transformers 5 raises unless the frames are twice `max_source_positions`. Only this count and
+    the table's are changed and restored; the table itself is not, so a saved model is the same bit
+    for bit. Other models are left alone. Raises LabError for a window longer than the table.
     """
     encoder = model.get_encoder() if hasattr(model, "get_encoder") else None
-    if not hasattr(encoder, "embed_positions"):
+    if encoder is None or not hasattr(encoder, "embed_positions"):
         yield
         return
     table, config = encoder.embed_positions, encoder.config
@@ -46,23 +48,24 @@ def window(model, frames: int) -> Iterator[None]:
 
 
 def dtype_of(model) -> torch.dtype:
-    """Of a Whisper's inputs: its weights may be in half precision."""
+    """Return the dtype that a Whisper takes its log-mel in: its weights may be in half precision."""
     return model.get_encoder().conv1.weight.dtype
 
 
 class Vocabulary:
     """The rows of a model's token table that are not padding, and the loss over them.
 
-    For a table without padding, as every real Whisper's, nothing changes.
+    The table of a real Whisper has no padding; nothing changes for it.
     """
 
     def __init__(self, model):
         used = model.get_input_embeddings().weight.detach().ne(0).any(dim=1)
-        used[model.config.eos_token_id] = True  # zero in a fresh model, yet to be learned
+        used[model.config.eos_token_id] = True  # zero in a fresh model, and learned later
         self.padding = int((~used).sum())
         self.rows = used.nonzero().flatten()
-        places = torch.cumsum(used, dim=0) - 1  # of a used token among the rows
-        self.short = places.where(used, used.numel())  # any other as a label is an error
+        row_of_token = torch.cumsum(used, dim=0) - 1
+        # an unused token as a label is out of range, which cross_entropy reports
+        self.row_of_token = row_of_token.where(used, used.numel())
 
     @contextmanager
     def fewer_logits(self, model) -> Iterator[None]:
@@ -78,13 +81,13 @@ class Vocabulary:
                 del head.forward
 
     def cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The summed loss of logits (B, T, rows) for labels (B, T), those of -100 left out.
+        """Return the summed loss of logits (B, T, rows) for labels (B, T), without those of -100.
 
-        Rows of zeros have the logit 0 each. They stay zeros: nothing flows back to them.
+        Each row of padding has the logit 0 and gets no gradient, so it stays zero.
         """
         logits, labels = logits.flatten(0, 1).float(), labels.flatten()
         if self.padding:
-            others = logits.new_full((len(logits), 1), math.log(self.padding))
-            logits = torch.cat([logits, others], dim=1)
-            labels = torch.where(labels < 0, labels, self.short.to(labels.device)[labels])
+            padding = logits.new_full((len(logits), 1), math.log(self.padding))
+            logits = torch.cat([logits, padding], dim=1)
+            labels = torch.where(labels < 0, labels, self.row_of_token.to(labels.device)[labels])
         return cross_entropy(logits, labels, reduction="sum")

@@ -1,4 +1,4 @@
-"""What the trainer does at the edges of its steps: stop in time, save, keep the best, publish."""
+"""Callbacks of the trainer: stop in time, save, keep the best weights, publish checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from lab2_whisper.training import checkpoints
 from labstore import Store
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 class Epochs(TrainerCallback):
-    """Tells clips and sampler which epoch it is: accelerate forgets to, after some restarts."""
+    """Sets the epoch of clips and sampler.
+
+    accelerate sets it back to 0 when a run resumes in the middle of a later epoch
+    (huggingface/accelerate#2016, #4071).
+    """
 
     def __init__(self, trainer: WhisperTrainer):
         self.trainer = trainer
@@ -30,56 +34,56 @@ class Epochs(TrainerCallback):
         self.trainer.sampler.set_epoch(math.floor(state.epoch or 0))
 
 
-def _late(ends: float, args) -> bool:
-    """Whether it is later than `ends`, as time.monotonic() counts, for any device: all do the same."""
-    return bool(gather(torch.tensor([time.monotonic() > ends], device=args.device)).any())
+def _is_past(deadline: float, args: TrainingArguments) -> bool:
+    """Return whether time.monotonic() is past `deadline` in any process, so that all do the same."""
+    return bool(gather(torch.tensor([time.monotonic() > deadline], device=args.device)).any())
 
 
 class TimeBudget(TrainerCallback):
-    """Stops and saves before a session ends."""
+    """Saves and stops at a deadline, in seconds of time.monotonic()."""
 
-    def __init__(self, ends: float):
-        self.ends = ends
+    def __init__(self, deadline: float):
+        self.deadline = deadline
 
     def on_step_end(self, args, state, control, **_):
-        if _late(self.ends, args):
+        if _is_past(self.deadline, args):
             control.should_save = control.should_training_stop = True
 
 
 class SaveBetween(TrainerCallback):
-    """Saves also between evaluations, where so many seconds went by since the last time."""
+    """Saves between evaluations, too, when so many seconds have passed since the last save."""
 
     def __init__(self, seconds: float):
-        self.seconds, self.last = seconds, None
+        self.seconds, self.last_save = seconds, 0.0
 
     def on_step_begin(self, args, state, control, **_):
-        self.last = self.last or time.monotonic()  # from the first step on, after the baseline
+        self.last_save = self.last_save or time.monotonic()  # from the first step: not the baseline
 
     def on_save(self, args, state, control, **_):
-        self.last = time.monotonic()
+        self.last_save = time.monotonic()
 
     def on_step_end(self, args, state, control, **_):
-        if _late(self.last + self.seconds, args):
+        if _is_past(self.last_save + self.seconds, args):
             control.should_save = True
 
 
 class Best(TrainerCallback):
-    """Keeps the weights of the best WER on validation, and stops when it rises no more.
+    """Keeps the weights with the best WER on validation, and stops when it no longer improves.
 
-    What is best is read from the log, which every checkpoint has, so a restart changes nothing.
+    The best is read from the log, which every checkpoint holds, so that resuming changes nothing.
     """
 
     def __init__(self, home: Path, patience: int):
         self.folder, self.patience = home / "best", patience
 
     @staticmethod
-    def rates(state) -> list[float]:
-        """The WER of each validation so far, the baseline first."""
+    def rates(state: TrainerState) -> list[float]:
+        """Return the WER of each validation so far, the baseline first."""
         return [entry["eval_wer"] for entry in state.log_history if "eval_wer" in entry]
 
     @staticmethod
-    def had_enough(state, patience: int) -> bool:
-        """Whether so many validations in a row were no better than the best."""
+    def had_enough(state: TrainerState, patience: int) -> bool:
+        """Return whether the last `patience` validations were all no better than the best."""
         rates = Best.rates(state)
         return bool(rates) and len(rates) - 1 - rates.index(min(rates)) >= patience
 

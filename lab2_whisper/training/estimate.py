@@ -1,88 +1,126 @@
-"""How many clips a GPU holds at once, and how long they take: found by passes over noise."""
+"""What a run needs before it starts: the batch size that fits, hours, and space for checkpoints.
+
+All of it is measured on this machine, by passes over noise and some clips of validation.
+"""
 
 from __future__ import annotations
 
+import gc
 import math
-import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import numpy as np
 import torch
-from accelerate import PartialState
 from accelerate.utils import gather
+from accelerate.utils.memory import should_reduce_batch_size
 
 from lab2_whisper.features.stored import open_corpus
-from lab2_whisper.schema import WINDOW_SECONDS
+from lab2_whisper.schema import WINDOW_SECONDS, LabError
 from lab2_whisper.training import checkpoints
 from lab2_whisper.training.audio_context import Vocabulary, dtype_of, window
 from lab2_whisper.training.dataset import decoder_inputs
-from lab2_whisper.training.evaluation import evaluate, load_whisper
-from lab2_whisper.training.presets import Preset, adapt, forecast, largest_batch
+from lab2_whisper.training.evaluation import Loaded, evaluate, load_whisper
+from lab2_whisper.training.presets import Preset, adapt, devices
 from lab2_whisper.training.run import Run, preset_for
 from labstore import Store
-from labstore.files import FileStore
 
-DRY_SECONDS = 10  # of the clips of a dry run; longer ones are heard fewer at once
+TRIAL_SECONDS = 10  # length of the clips that a batch size is found with
+MAX_SHARE_USED = 0.9  # of a GPU's memory: fragmentation grows with time
+SAMPLE_CLIPS = 16  # of validation, transcribed to time one clip
 
 
-def devices() -> PartialState:
-    """This process's device and how many there are: a GPU each, or a CPU.
-
-    Several in one process are not used, `accelerate launch` starts one for each; nor is an Apple
-    GPU, on which nobody has tried this.
-    """
-    return PartialState(cpu=not torch.cuda.is_available())
+# ------------------------------------------------------------------------------ batch size
 
 
 def find_batch_size(model, preset: Preset) -> int:
-    """The clips at once that the GPU's memory holds; on a CPU, this process's share of a step."""
+    """Return the largest batch size that fits into every GPU; on a CPU, its share of a step.
+
+    It counts clips of TRIAL_SECONDS. Raises LabError, in every process alike, where one GPU has no
+    space for a single clip.
+    """
     state = devices()
     share = max(1, preset.clips_per_step // state.num_processes)
-    if state.device.type == "cpu":
+    if not torch.cuda.is_available():
         return share
     model.to(state.device)
 
-    def runs(clips: int) -> None:
-        dry_step(model, preset, clips, DRY_SECONDS)
-        dry_step(model, preset, max_batch_size(clips, WINDOW_SECONDS), WINDOW_SECONDS)
+    def runs(batch_size: int) -> None:
+        dry_step(model, preset, batch_size, TRIAL_SECONDS)
+        dry_step(model, preset, max_batch_size(batch_size, WINDOW_SECONDS), WINDOW_SECONDS)
 
     found = torch.tensor([largest_batch(runs, share)], device=state.device)
-    batch = int(gather(found).min())  # the same on every device
-    print(f"{batch} clips of {DRY_SECONDS} s at once fit into {torch.cuda.get_device_name()}.")
-    return batch
+    batch_size = int(gather(found).min())  # the same on every device
+    if not batch_size:
+        raise LabError(
+            "Not even one clip fits into this GPU's memory. Choose a smaller model, or restart "
+            "the session: another notebook may hold the memory."
+        )
+    state.print(
+        f"Batch size {batch_size}: so many clips of {TRIAL_SECONDS} s fit into "
+        f"{torch.cuda.get_device_name()}."
+    )
+    return batch_size
 
 
-def max_batch_size(batch: int, seconds: float) -> int:
-    """How many clips need as much memory as `batch` clips of the dry run."""
-    return max(1, min(batch, int(batch * DRY_SECONDS / seconds)))
+def largest_batch(runs: Callable[[int], None], limit: int) -> int:
+    """Return the largest divisor of `limit` at which `runs(batch_size)` does not run out of memory.
+
+    0 where not even 1 fits. `runs` does the part of a training step that takes the most memory.
+    """
+    fits = 0
+    for batch_size in (n for n in range(1, limit + 1) if limit % n == 0):
+        if not _fits(runs, batch_size):
+            break
+        fits = batch_size
+    return fits
 
 
-def seconds_a_clip(model, preset: Preset, clips: int, seconds: float) -> float:
-    """Of a forward and backward pass, once it is warm."""
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        dry_step(model, preset, clips, seconds)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return min(times) / clips
+def max_batch_size(batch_size: int, seconds: float) -> int:
+    """Return how many clips of `seconds` need as much memory as `batch_size` of TRIAL_SECONDS."""
+    return max(1, min(batch_size, int(batch_size * TRIAL_SECONDS / seconds)))
 
 
-def dry_step(model, preset: Preset, clips: int, seconds: float, tokens: int = 100) -> None:
-    """One forward and backward pass on noise, in the preset's precision, and nothing learned.
+def _fits(runs: Callable[[int], None], batch_size: int) -> bool:
+    gpu = torch.cuda.is_available()
+    if gpu:  # what ran before must not count
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        runs(batch_size)
+        fits = not gpu or _share_used() <= MAX_SHARE_USED
+    except RuntimeError as error:  # cuDNN and cuBLAS report a lack of memory in other words
+        if not (isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)):
+            raise
+        fits = False
+    if gpu:
+        torch.cuda.empty_cache()
+    return fits
 
-    The optimizer's state and the gradients of earlier clips take their room from its start, as they
-    do from a step's second batch on.
+
+def _share_used() -> float:
+    allowed = torch.cuda.get_per_process_memory_fraction()
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    return torch.cuda.max_memory_reserved() / (allowed * total)
+
+
+def dry_step(model, preset: Preset, batch_size: int, seconds: float, tokens: int = 100) -> None:
+    """Do one forward and backward pass on noise, in the preset's precision, and learn nothing.
+
+    The optimizer's state and the gradients of earlier clips are allocated from the start, as they
+    are from a step's second batch on.
     """
     device = next(model.parameters()).device
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-    features = torch.randn(clips, bare.config.num_mel_bins, round(seconds * 100), device=device)
-    labels = torch.full((clips, tokens), 50, device=device)
+    frames = round(seconds * 100)
+    features = torch.randn(batch_size, bare.config.num_mel_bins, frames, device=device)
+    labels = torch.full((batch_size, tokens), 50, device=device)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     size = optimizer_bytes(model, preset.optimizer)
-    room = torch.empty(size, dtype=torch.uint8, device=device)
+    optimizer_state = torch.empty(size, dtype=torch.uint8, device=device)
     if preset.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
@@ -101,13 +139,13 @@ def dry_step(model, preset: Preset, clips: int, seconds: float, tokens: int = 10
         (vocabulary.cross_entropy(logits, labels) / labels.numel()).backward()
     finally:
         model.zero_grad(set_to_none=True)
-        del room
+        del optimizer_state
 
 
 def optimizer_bytes(model, optimizer: str) -> int:
-    """Of Adam's state: two numbers for each trained weight, of four bytes or, in 8 bits, of one.
+    """Return the size of Adam's state: two floats for each trained weight, or two bytes in 8 bits.
 
-    transformers has bitsandbytes keep those of embeddings at four bytes.
+    Embeddings keep floats with an 8-bit optimizer, too: transformers configures bitsandbytes so.
     """
     eight = "8bit" in optimizer
     tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
@@ -115,62 +153,101 @@ def optimizer_bytes(model, optimizer: str) -> int:
     return sum(w.numel() * (2 if eight and id(w) not in tables else 8) for w in trained)
 
 
+# ------------------------------------------------------------------------- hours and space
+
+
 def estimate(
     store: Store, run: Run, cache_dir: str | Path | None = None, minutes: float | None = None
 ) -> str:
-    """What a run will take on this machine, in words, from what is timed now.
+    """Return in words how long a run takes on this machine and what space its checkpoints need.
 
-    A few passes of training, and some clips of validation that are heard. Reading is not in it.
-    `minutes` are those of a session, as for train().
+    A few training passes and some clips of validation are timed; reading the corpora is not.
+    `minutes` is the length of a session, as for train().
     """
     model, tokenizer = load_whisper(run.model, run.language)
     preset = preset_for(model, run)
     corpus = run.corpora[0][0]
-    heard = open_corpus(store, corpus, "validation", cache_dir=cache_dir)
-    times = 1 + -(-run.steps // run.evaluate_every)  # the baseline is one
-    scored = times * min(len(heard), run.validation_clips)
-    scored += 2 * len(open_corpus(store, corpus, "test", cache_dir=cache_dir))
+    validation = open_corpus(store, corpus, "validation", cache_dir=cache_dir)
+    evaluations = 1 + math.ceil(run.steps / run.evaluate_every)  # the first is the baseline
+    transcribed = evaluations * min(len(validation), run.validation_clips)
+    transcribed += 2 * len(open_corpus(store, corpus, "test", cache_dir=cache_dir))
     half, device = getattr(torch, preset.precision), devices().device
-    with torch.autocast(device.type, half, enabled=half != torch.float32):  # as at validation
-        a_clip = _seconds_heard((model, tokenizer), heard, run.language)
-    model = adapt(model, preset).to(device)
-    batch = run.batch or find_batch_size(model, preset)
+    with torch.autocast(device.type, half, enabled=half != torch.float32):  # as during training
+        seconds_per_clip = _seconds_per_transcript((model, tokenizer), validation, run.language)
+    adapted = adapt(model, preset).to(device)
+    batch_size = run.batch_size or find_batch_size(adapted, preset)
     rows = open_corpus(store, corpus, "train", cache_dir=cache_dir).select_columns("seconds")
-    share = run.full_windows if run.short_audio_context else 1.0
-    full = seconds_a_clip(model, preset, max_batch_size(batch, WINDOW_SECONDS), WINDOW_SECONDS)
-    seconds = min(WINDOW_SECONDS, math.ceil(np.mean(rows["seconds"]) + 1))
-    short = seconds_a_clip(model, preset, max_batch_size(batch, seconds), seconds)
-    a_step = preset.clips_per_step * ((1 - share) * short + share * full)
-    hours = forecast(a_step, run.steps, scored * a_clip, (minutes or 240) / 60)
-    room = _room(store, run.name, checkpoint_gb(model, preset))
-    return f"{preset.method}, {batch} clips at once. {hours}. {room}"
+    step = _seconds_per_step(adapted, preset, run, batch_size, float(np.mean(rows["seconds"])))
+    session_hours = (minutes or 240) / 60
+    hours = forecast(step, run.steps, transcribed * seconds_per_clip, session_hours)
+    space = _space(store, run.name, checkpoint_gb(adapted, preset))
+    return f"{preset.method}, batch size {batch_size}. {hours}. {space}"
 
 
-def _room(store: Store, run: str, a_checkpoint: float) -> str:
-    """What the checkpoints of a run will take of the store's disk, GB, in words."""
-    said = f"A checkpoint takes {a_checkpoint:.1f} GB on the store, and two are kept"
-    if not isinstance(store, FileStore):
-        return f"{said}."
-    free = shutil.disk_usage(store.root).free / 1e9
-    wanted = a_checkpoint * (checkpoints.GENERATIONS - checkpoints.count(store, run))
-    if wanted <= free:
-        return f"{said}: {free:.1f} GB are free."
+def _seconds_per_step(
+    model, preset: Preset, run: Run, batch_size: int, clip_seconds: float
+) -> float:
+    """Return the time of an average step over clips that last `clip_seconds` on average."""
+    full_share = run.full_windows if run.short_audio_context else 1.0
+    short_window = min(WINDOW_SECONDS, math.ceil(clip_seconds + 1))
+    full, short = (
+        _seconds_per_clip(model, preset, max_batch_size(batch_size, seconds), seconds)
+        for seconds in (WINDOW_SECONDS, short_window)
+    )
+    return preset.clips_per_step * ((1 - full_share) * short + full_share * full)
+
+
+def _seconds_per_clip(model, preset: Preset, batch_size: int, seconds: float) -> float:
+    """Time a forward and backward pass; the fastest of three, as the first ones warm up."""
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        dry_step(model, preset, batch_size, seconds)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times) / batch_size
+
+
+def _seconds_per_transcript(model: Loaded, clips: datasets.Dataset, language: str) -> float:
+    """Time the transcription of a clip in a window of 30 s; the second run of two counts."""
+    some = clips.select(range(min(SAMPLE_CLIPS, len(clips))))
+    for _ in range(2):
+        started = time.perf_counter()
+        evaluate(model, some, language)
+    return (time.perf_counter() - started) / len(some)
+
+
+def forecast(
+    seconds_per_step: float, steps: int, scoring_seconds: float = 0.0, session_hours: float = 4.0
+) -> str:
+    """Return in words how many hours and sessions a training and its evaluations take."""
+    hours = (seconds_per_step * steps + scoring_seconds) / 3600
+    sessions = max(1, math.ceil(hours / session_hours))
     return (
-        f"{said}, but only {free:.1f} GB are free: make room first, or choose a smaller model or "
-        "another store."
+        f"{steps} steps of {seconds_per_step:.2f} s and {scoring_seconds / 3600:.1f} hours of "
+        f"scoring: {hours:.1f} hours, {sessions} session(s) of {session_hours:.3g} hours"
     )
 
 
-def _seconds_heard(model: tuple, clips, language: str, some: int = 16) -> float:
-    """Of one clip in a window of 30 s, once it is warm."""
-    for _ in range(2):
-        started = time.perf_counter()
-        count = len(evaluate(model, clips.select(range(min(some, len(clips)))), language).table)
-    return (time.perf_counter() - started) / count
-
-
 def checkpoint_gb(model, preset: Preset) -> float:
-    """Weights, the best weights and the optimizer's state; of LoRA, its adapters' alone."""
+    """Return a checkpoint's size in GB: weights, best weights and optimizer; for LoRA, adapters."""
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    kept = trained if preset.method == "lora" else model.num_parameters()
-    return (2 * 4 * kept + optimizer_bytes(model, preset.optimizer)) / 1e9
+    saved = trained if preset.method == "lora" else model.num_parameters()
+    return (2 * 4 * saved + optimizer_bytes(model, preset.optimizer)) / 1e9
+
+
+def _space(store: Store, run: str, gb_per_checkpoint: float) -> str:
+    """Return in words whether the store has space for a run's checkpoints."""
+    size = f"A checkpoint takes {gb_per_checkpoint:.1f} GB on the store, and two are kept"
+    free_bytes = store.free_bytes()
+    if free_bytes is None:
+        return f"{size}."
+    free_gb = free_bytes / 1e9
+    needed_gb = gb_per_checkpoint * (checkpoints.GENERATIONS - checkpoints.count(store, run))
+    if needed_gb <= free_gb:
+        return f"{size}: {free_gb:.1f} GB are free."
+    return (
+        f"{size}, but only {free_gb:.1f} GB are free: free some space first, or choose a smaller model or "
+        "another store."
+    )

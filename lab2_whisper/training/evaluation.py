@@ -1,11 +1,13 @@
-"""What a model hears in clips, and how far that is from what was said: Whisper, or any with CTC."""
+"""Transcribe clips and score them against their texts: with a Whisper, or any model with CTC."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -25,33 +27,41 @@ from lab2_whisper.audio import log_mel
 from lab2_whisper.features.stored import open_corpus
 from lab2_whisper.schema import LANGUAGE, SAMPLE_RATE, WINDOW_SECONDS, LabError
 from lab2_whisper.training.audio_context import window
-from lab2_whisper.training.dataset import collate_sound, sound
+from lab2_whisper.training.dataset import collate_samples, decode_clip
 from lab2_whisper.training.metrics import Rate, Score, clip_errors, difference, score
 from lab2_whisper.training.run import Outcome
 from labstore import Store
 
-TOKENS_PER_SECOND = 25  # a letter each in nano's vocabulary; no one speaks faster
+MAX_TOKENS_PER_SECOND = 25  # one a letter in nano's vocabulary: no one speaks faster
+EVALUATION_BATCH_SIZE = 16  # windows of 30 s: nothing is kept for gradients
+PROMPT_TOKENS = 4  # start of transcript, language, task, no timestamps
+
+Loaded = tuple[WhisperForConditionalGeneration, WhisperTokenizer]
+TranscribeBatch = Callable[[list[np.ndarray]], list[str]]  # 16 kHz mono, each (samples,) -> texts
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The transcripts of some clips. `table` has a row a clip: text, heard, errors, seconds."""
+    """A model's transcripts of some clips, and their score.
+
+    `table` has one row per clip: clip_id, speaker, seconds, reference, hypothesis, errors (words).
+    """
 
     score: Score
     table: pd.DataFrame
 
-    def worst(self, most: int = 10) -> pd.DataFrame:
-        """The clips with the most wrong words, to evaluate to."""
-        return self.table.sort_values("errors", ascending=False, kind="stable").head(most)
+    def worst(self, count: int = 10) -> pd.DataFrame:
+        """Return the rows of the clips with the most wrong words, the worst first."""
+        return self.table.sort_values("errors", ascending=False, kind="stable").head(count)
 
 
 def load_whisper(
     model: str | Path, language: str = LANGUAGE, dtype: torch.dtype = torch.float32
-) -> tuple[WhisperForConditionalGeneration, WhisperTokenizer]:
-    """A Whisper of the Hub or of a folder, set to transcribe one language.
+) -> Loaded:
+    """Load a Whisper from the Hub or a folder and set it to transcribe one language.
 
-    float32 by default: transformers would take an fp16 checkpoint as it is, and full fine-tuning
-    in mixed precision needs whole weights.
+    float32 by default: transformers 5 would load an fp16 checkpoint as fp16, and full fine-tuning
+    in mixed precision needs float32 weights. Raises LabError where there is no such Whisper.
     """
     try:
         whisper = WhisperForConditionalGeneration.from_pretrained(
@@ -60,112 +70,115 @@ def load_whisper(
         tokenizer = WhisperTokenizer.from_pretrained(model, language=language, task="transcribe")
     except (OSError, ValueError) as error:
         raise LabError(
-            f"{model} is no Whisper that could be loaded ({' '.join(str(error).split())[:200]}). "
-            "Give a name such as 'openai/whisper-small', or a folder that training has saved."
-        ) from None
-    whisper.generation_config.language = language
-    whisper.generation_config.task = "transcribe"
-    whisper.generation_config.forced_decoder_ids = None
+            f"No Whisper could be loaded from {model} ({_first_words(error)}). Give a name such as "
+            "'openai/whisper-small', or a folder that training has saved."
+        ) from error
+    settings: Any = whisper.generation_config  # its class does not declare Whisper's own fields
+    settings.language, settings.task, settings.forced_decoder_ids = language, "transcribe", None
     return whisper, tokenizer
 
 
 @torch.no_grad()
-def generate(model, features: torch.Tensor, seconds: float | None = None) -> torch.Tensor:
-    """Token ids heard, greedily, in log-mel (B, n_mels, frames) of a window of any length.
+def generate(
+    model: WhisperForConditionalGeneration, features: torch.Tensor, seconds: float | None = None
+) -> torch.Tensor:
+    """Decode log-mel (B, n_mels, frames) greedily into token ids (B, tokens), in any window length.
 
-    `seconds` of sound are in the window, all of it by default: a model that loops ends with them.
+    `seconds` is how much of the window is sound, by default all of it: it limits the tokens, so
+    that a model that repeats itself ends.
     """
     frames = features.shape[-1]
-    limit = 20 + math.ceil((seconds or frames / 100) * TOKENS_PER_SECOND)
-    most = model.config.max_target_positions - 8  # the prompt takes four
+    limit = 20 + math.ceil((seconds or frames / 100) * MAX_TOKENS_PER_SECOND)
+    longest = model.config.max_target_positions - 2 * PROMPT_TOKENS
     settings = copy.deepcopy(model.generation_config)
-    settings.update(max_length=min(limit, most) + 4, num_beams=1, do_sample=False)
+    settings.update(max_length=min(limit, longest) + PROMPT_TOKENS, num_beams=1, do_sample=False)
     with window(model, frames):
         return model.generate(input_features=features.to(model.dtype), generation_config=settings)
 
 
 def evaluate(
-    model: str | Path | tuple,
-    clips: datasets.Dataset,
-    language: str = LANGUAGE,
-    window_seconds: float | None = WINDOW_SECONDS,
-    batch: int = 16,
+    model: str | Path | Loaded, clips: datasets.Dataset, language: str = LANGUAGE
 ) -> EvaluationResult:
-    """Transcribe the rows of open_corpus() and score them.
+    """Transcribe the rows of open_corpus(), in windows of 30 s, and score them.
 
-    `model` is a name of the Hub, a folder, or a loaded (Whisper, tokenizer). Anything with a CTC
-    head, as wav2vec2, is served as well. `window_seconds` None: as long as each batch needs.
+    `model` is a name on the Hub, a folder, or a loaded (Whisper, tokenizer). A model with a CTC
+    head, such as wav2vec2, works as well. Raises LabError for no clips and for other models.
     """
     if not len(clips):
-        raise LabError("There are no clips to evaluate to. Is the split empty?")
-    speak = _whisper(model, language, window_seconds) if _is_whisper(model) else _ctc(str(model))
+        raise LabError("There are no clips to evaluate on. Is the split empty?")
+    transcribe_batch = _whisper(model, language) if _is_whisper(model) else _ctc(str(model))
     order = np.argsort(np.array(clips.select_columns("seconds")["seconds"]), kind="stable")
-    heard = [""] * len(clips)
-    for start in tqdm(range(0, len(clips), batch), desc="listening"):
-        some = order[start : start + batch]
-        sounds = [sound(clips[int(i)]["audio"]) for i in some]
-        for i, text in zip(some, speak(sounds), strict=True):
-            heard[i] = " ".join(text.split())
-    rows = clips.select_columns(["clip_id", "speaker", "seconds", "text"]).to_pandas()
-    rows = rows.assign(heard=heard, errors=clip_errors(list(rows["text"]), heard))
-    return EvaluationResult(score(list(rows["text"]), heard), rows)
+    hypotheses = [""] * len(clips)
+    for start in tqdm(range(0, len(clips), EVALUATION_BATCH_SIZE), desc="evaluating"):
+        rows = order[start : start + EVALUATION_BATCH_SIZE]
+        samples = [decode_clip(clips[int(row)]["audio"]) for row in rows]
+        for row, text in zip(rows, transcribe_batch(samples), strict=True):
+            hypotheses[row] = " ".join(text.split())
+    table = clips.select_columns(["clip_id", "speaker", "seconds", "text"]).to_pandas()
+    table = table.rename(columns={"text": "reference"})
+    references = list(table["reference"])
+    table = table.assign(hypothesis=hypotheses, errors=clip_errors(references, hypotheses))
+    return EvaluationResult(score(references, hypotheses), table)
 
 
-def _is_whisper(model: str | Path | tuple) -> bool:
+def _is_whisper(model: str | Path | Loaded) -> bool:
     if isinstance(model, tuple):
         return True
     try:
         return AutoConfig.from_pretrained(model).model_type == "whisper"
     except (OSError, ValueError) as error:
         raise LabError(
-            f"There is no model {model} ({' '.join(str(error).split())[:200]}). Give a name of the "
-            "Hub, such as 'openai/whisper-small', or a folder."
-        ) from None
+            f"There is no model {model} ({_first_words(error)}). Give a name on the Hub, such as "
+            "'openai/whisper-small', or a folder."
+        ) from error
 
 
-def _whisper(model: str | Path | tuple, language: str, window_seconds: float | None):
+def _first_words(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _whisper(model: str | Path | Loaded, language: str) -> TranscribeBatch:
     gpu = torch.cuda.is_available()
     half = torch.float16 if gpu else torch.float32
     loaded = model if isinstance(model, tuple) else load_whisper(model, language, half)
     whisper, tokenizer = loaded
     whisper.eval().to("cuda" if gpu else "cpu")
 
-    def speak(sounds: list[np.ndarray]) -> list[str]:
-        items = [{"samples": sound, "labels": [0], "bands": []} for sound in sounds]
-        samples = collate_sound(items, window_seconds)["samples"].to(whisper.device)
-        longest = max(map(len, sounds)) / SAMPLE_RATE
-        ids = generate(whisper, log_mel(samples, whisper.config.num_mel_bins), longest)
+    def transcribe_batch(samples: list[np.ndarray]) -> list[str]:
+        items = [{"samples": clip, "labels": [0], "bands": []} for clip in samples]
+        padded = collate_samples(items, WINDOW_SECONDS)["samples"].to(whisper.device)
+        longest_seconds = max(map(len, samples)) / SAMPLE_RATE
+        ids = generate(whisper, log_mel(padded, whisper.config.num_mel_bins), longest_seconds)
         return tokenizer.batch_decode(ids, skip_special_tokens=True)
 
-    return speak
+    return transcribe_batch
 
 
-def _ctc(name: str):
+def _ctc(name: str) -> TranscribeBatch:
     try:
         model = AutoModelForCTC.from_pretrained(name).eval()
     except ValueError as error:
         raise LabError(
-            f"{name} is neither a Whisper nor a model with a CTC head ({str(error)[:100]} ...). Give one "
-            "such as 'openai/whisper-small' or 'facebook/wav2vec2-base-960h'."
-        ) from None
+            f"{name} is neither a Whisper nor a model with a CTC head ({str(error)[:100]} ...). Give "
+            "one such as 'openai/whisper-small' or 'facebook/wav2vec2-base-960h'."
+        ) from error
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    # each alone: a processor may want a language model's decoder, which is not used here
-    extract, tokenizer = (
-        part.from_pretrained(name) for part in (AutoFeatureExtractor, AutoTokenizer)
-    )
+    # not AutoProcessor: it may need a language model's decoder, which is not used here
+    extractor = AutoFeatureExtractor.from_pretrained(name)
+    tokenizer = AutoTokenizer.from_pretrained(name)
 
     @torch.no_grad()
-    def speak(sounds: list[np.ndarray]) -> list[str]:
-        inputs = extract(sounds, sampling_rate=SAMPLE_RATE, padding=True, return_tensors="pt")
+    def transcribe_batch(samples: list[np.ndarray]) -> list[str]:
+        inputs = extractor(samples, sampling_rate=SAMPLE_RATE, padding=True, return_tensors="pt")
         ids = model(**inputs.to(model.device)).logits.argmax(dim=-1)
         return tokenizer.batch_decode(ids)
 
-    return speak
+    return transcribe_batch
 
 
 @dataclass(frozen=True)
 class BeforeAfter:
-    """The same clips heard by the model as it was and as it is now, in windows of 30 s."""
+    """One corpus's clips transcribed before and after training, in windows of 30 s."""
 
     corpus: str
     before: EvaluationResult
@@ -182,11 +195,14 @@ def evaluate_before_after(
     out_of_domain: tuple[str, ...] = (),
     cache_dir: str | Path | None = None,
 ) -> list[BeforeAfter]:
-    """Hear the test split of the run's first corpus, and of others, once, before and after."""
+    """Evaluate the test split of the run's first corpus, and of others, before and after training.
+
+    Raises LabError for a run that is not finished: the test split is used once, at the end.
+    """
     if not outcome.finished:
         raise LabError(
             f"Run {outcome.run.name!r} is at step {outcome.step} of {outcome.run.steps}. Run the "
-            "training again, it goes on from there; the test split is heard once, at the end."
+            "training again to resume it; the test split is used once, at the end."
         )
     comparisons = []
     for corpus in (outcome.run.corpora[0][0], *out_of_domain):
@@ -195,7 +211,13 @@ def evaluate_before_after(
             evaluate(model, clips, outcome.run.language)
             for model in (outcome.run.model, outcome.best)
         )
-        said = list(after.table["text"])
-        change = difference(said, list(before.table["heard"]), list(after.table["heard"]))
-        comparisons.append(BeforeAfter(corpus, before, after, change))
+        references, old, new = (
+            list(texts)
+            for texts in (
+                after.table["reference"],
+                before.table["hypothesis"],
+                after.table["hypothesis"],
+            )
+        )
+        comparisons.append(BeforeAfter(corpus, before, after, difference(references, old, new)))
     return comparisons

@@ -1,7 +1,7 @@
-"""Word and character error rates of transcripts, with intervals, offline.
+"""Word and character error rates of transcripts, with confidence intervals, offline.
 
 Orthographic: as written, case and punctuation count. Normalised: lower case, no punctuation, as
-on most model cards. The two differ by 10 to 20 points on Polish, so both are always told.
+on most model cards. The two differ by 10 to 20 points on Polish, so both are always given.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import datasets
 import evaluate
@@ -19,7 +20,7 @@ from lab2_whisper.schema import LabError
 from lab2_whisper.text import normalise_for_wer
 
 RESAMPLES = 1000
-PERCENTILES = (2.5, 97.5)  # of the bootstrap: a 95 % interval
+PERCENTILES = (2.5, 97.5)  # of the bootstrap samples: a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Score:
-    """How far transcripts are from what was said. `wer` and `cer` are normalised."""
+    """Error rates of hypotheses against references. `wer` and `cer` are normalised."""
 
     wer: Rate
     cer: Rate
@@ -53,7 +54,7 @@ class Score:
         )
 
     def figures(self) -> dict[str, float]:
-        """The same flat, for a model's record."""
+        """Return the rates and their intervals under flat names, for a model's metrics."""
         names = ("wer", "cer", "wer_orthographic", "cer_orthographic")
         rates = {name: getattr(self, name) for name in names}
         ends = {
@@ -62,14 +63,20 @@ class Score:
         return {name: r.value for name, r in rates.items()} | ends | {"words": self.words}
 
 
-def score(references: Sequence[str], transcripts: Sequence[str]) -> Score:
-    """Compare transcripts with what was said, clip by clip. The same input gives the same Score."""
-    if len(references) != len(transcripts):
-        raise LabError(f"{len(transcripts)} transcripts do not fit {len(references)} references.")
+def score(references: Sequence[str], hypotheses: Sequence[str]) -> Score:
+    """Score hypotheses against references, clip by clip. The same input gives the same Score.
+
+    Raises LabError where their numbers differ or the references hold no word.
+    """
+    if len(references) != len(hypotheses):
+        raise LabError(
+            f"There are {len(hypotheses)} hypotheses for {len(references)} references: each clip "
+            "needs one of both."
+        )
     if not any(normalise_for_wer(text) for text in references):
-        raise LabError("There is no word in the references, so there is no word error rate.")
-    plain = [list(map(normalise_for_wer, texts)) for texts in (references, transcripts)]
-    written = [[" ".join(text.split()) for text in texts] for texts in (references, transcripts)]
+        raise LabError("The references hold no word, so there is no word error rate.")
+    plain = _each(normalise_for_wer, references), _each(normalise_for_wer, hypotheses)
+    written = _each(_single_spaces, references), _each(_single_spaces, hypotheses)
     return Score(
         wer=_rate(*_errors(*plain, str.split)),
         cer=_rate(*_errors(*plain, list)),
@@ -80,47 +87,50 @@ def score(references: Sequence[str], transcripts: Sequence[str]) -> Score:
     )
 
 
-def clip_errors(references: Sequence[str], transcripts: Sequence[str]) -> np.ndarray:
-    """Wrong words of each clip, normalised, shape (clips,): to find the worst."""
-    return _errors(
-        *[list(map(normalise_for_wer, x)) for x in (references, transcripts)], str.split
-    )[0]
+def clip_errors(references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+    """Count the wrong words of each clip, normalised, shape (clips,)."""
+    plain = _each(normalise_for_wer, references), _each(normalise_for_wer, hypotheses)
+    return _errors(*plain, str.split)[0]
 
 
 def difference(references: Sequence[str], before: Sequence[str], after: Sequence[str]) -> Rate:
-    """WER of `after` minus WER of `before` on the same clips; below 0 where it got better."""
-    plain = [list(map(normalise_for_wer, texts)) for texts in (references, before, after)]
-    first, lengths = _errors(plain[0], plain[1], str.split)
-    second, _ = _errors(plain[0], plain[2], str.split)
-    return _rate(second - first, lengths)
+    """Return the WER of `after` minus that of `before` on the same clips; below 0 is better.
+
+    The interval is paired: both rates are taken over the same bootstrap samples of clips.
+    """
+    plain = _each(normalise_for_wer, references)
+    old, lengths = _errors(plain, _each(normalise_for_wer, before), str.split)
+    new, _ = _errors(plain, _each(normalise_for_wer, after), str.split)
+    return _rate(new - old, lengths)
 
 
 def confusions(
-    references: Sequence[str], transcripts: Sequence[str], most: int = 20
+    references: Sequence[str], hypotheses: Sequence[str], count: int = 20
 ) -> list[tuple[str, str, int]]:
-    """The most frequent mistakes: (said, heard, times). "" stands for a word left out or added."""
+    """Return the most frequent mistakes as (reference, hypothesis, times), normalised.
+
+    "" stands for a word left out or added.
+    """
     pairs = [
-        (normalise_for_wer(r), normalise_for_wer(t))
-        for r, t in zip(references, transcripts, strict=True)
+        (normalise_for_wer(reference), normalise_for_wer(hypothesis))
+        for reference, hypothesis in zip(references, hypotheses, strict=True)
     ]
     pairs = [pair for pair in pairs if pair[0]]
     counts: Counter[tuple[str, str]] = Counter()
-    output = jiwer.process_words([r for r, _ in pairs], [t for _, t in pairs])
-    for said, heard, chunks in zip(
+    output = jiwer.process_words([r for r, _ in pairs], [h for _, h in pairs])
+    for reference_words, hypothesis_words, chunks in zip(
         output.references, output.hypotheses, output.alignments, strict=True
     ):
         for chunk in chunks:
             if chunk.type != "equal":
-                left = said[chunk.ref_start_idx : chunk.ref_end_idx]
-                right = heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
-                longest = max(len(left), len(right))
-                left, right = ([*words, *[""] * (longest - len(words))] for words in (left, right))
-                counts.update(zip(left, right, strict=True))
-    return [(*pair, times) for pair, times in counts.most_common(most)]
+                left = reference_words[chunk.ref_start_idx : chunk.ref_end_idx]
+                right = hypothesis_words[chunk.hyp_start_idx : chunk.hyp_end_idx]
+                counts.update(zip_longest(left, right, fillvalue=""))
+    return [(*pair, times) for pair, times in counts.most_common(count)]
 
 
 class WordErrorRate(evaluate.Metric):
-    """`score` as a metric of the evaluate library, of which nothing is fetched."""
+    """`score` as a metric of the evaluate library; unlike evaluate.load, it fetches nothing."""
 
     def __init__(self, **options):
         super().__init__(keep_in_memory=True, **options)
@@ -130,7 +140,7 @@ class WordErrorRate(evaluate.Metric):
         return evaluate.MetricInfo(
             description=__doc__,
             citation="",
-            inputs_description="predictions and references: texts, one a clip",
+            inputs_description="predictions and references: one text per clip",
             features=datasets.Features({"predictions": text, "references": text}),
         )
 
@@ -138,19 +148,28 @@ class WordErrorRate(evaluate.Metric):
         return score(references, predictions).figures()
 
 
-def _errors(
-    references: Sequence[str], transcripts: Sequence[str], split: Callable[[str], list[str]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Errors and length of the reference, in words or characters, of each clip."""
-    from rapidfuzz.distance import Levenshtein  # what jiwer counts with
+def _each(change: Callable[[str], str], texts: Sequence[str]) -> list[str]:
+    return [change(text) for text in texts]
 
-    pairs = list(zip(map(split, references), map(split, transcripts), strict=True))
-    errors = [Levenshtein.distance(said, heard) for said, heard in pairs]
-    return np.array(errors, dtype=float), np.array([len(said) for said, _ in pairs], dtype=float)
+
+def _single_spaces(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _errors(
+    references: Sequence[str], hypotheses: Sequence[str], split: Callable[[str], list[str]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return each clip's errors and reference length, in the units `split` cuts a text into."""
+    from rapidfuzz.distance import Levenshtein  # the library that jiwer counts with
+
+    pairs = list(zip(map(split, references), map(split, hypotheses), strict=True))
+    errors = [Levenshtein.distance(reference, hypothesis) for reference, hypothesis in pairs]
+    lengths = [len(reference) for reference, _ in pairs]
+    return np.array(errors, dtype=float), np.array(lengths, dtype=float)
 
 
 def _rate(errors: np.ndarray, lengths: np.ndarray) -> Rate:
-    """Errors over lengths; the interval from clips drawn anew, always with the same seed."""
+    """Return errors over lengths, and its bootstrap interval over clips, always with one seed."""
     rng = np.random.default_rng(0)
     drawn = (rng.integers(len(errors), size=len(errors)) for _ in range(RESAMPLES))
     rates = [errors[d].sum() / max(1.0, lengths[d].sum()) for d in drawn]

@@ -1,4 +1,4 @@
-"""What fits on which machine and is fastest there, a row each, and how it is found out.
+"""Which method of fine-tuning suits which machine: one row for each size of model.
 
 Figures behind the rows: a T4 has 14.7 GiB and no bfloat16. Weights, gradients and optimizer take,
 before any activation, 3.9 GB for small with AdamW, 12.2 GB for medium (5.8 GB with the encoder
@@ -7,29 +7,30 @@ frozen and an 8-bit optimizer), 3.1 GB for large with LoRA on a half-precision b
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
+from accelerate import PartialState
 
 from lab2_whisper.schema import LabError
+
+Machine = Literal["cpu", "t4", "l4", "a100"]
+MACHINES: tuple[Machine, ...] = get_args(Machine)
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How one size of model is trained on one kind of machine."""
+    """How to train one size of model on one kind of machine."""
 
-    machine: Literal["cpu", "t4", "l4", "a100"]
+    machine: Machine
     size: Literal["nano", "small", "medium", "large"]
     method: Literal["full", "frozen encoder", "lora"]
     precision: Literal["float32", "float16", "bfloat16"]
-    optimizer: str  # a name of transformers' TrainingArguments.optim
+    optimizer: str  # a value of transformers' TrainingArguments.optim
     learning_rate: float
     gradient_checkpointing: bool  # activations are computed again instead of kept
-    clips_per_step: int  # the batch, or several smaller ones one after the other
+    clips_per_step: int  # in one batch, or in several smaller ones whose gradients are summed
     reason: str
 
 
@@ -64,8 +65,17 @@ LORA_RANK = 32
 SIZES = {"nano": 10e6, "small": 400e6, "medium": 1000e6, "large": float("inf")}  # parameters below
 
 
-def machine() -> str:
-    """The kind of this machine: "cpu", or the smallest GPU of the table that is like its GPU."""
+def devices() -> PartialState:
+    """Return this process's device, one GPU or a CPU, and how many processes there are.
+
+    `accelerate launch` starts one process for each GPU. A process that sees several uses one. An
+    Apple GPU is not used: training on one is not tested.
+    """
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+def machine() -> Machine:
+    """Return the kind of this machine: "cpu", or the smallest GPU of the table like its own."""
     if not torch.cuda.is_available():
         return "cpu"
     gib = torch.cuda.get_device_properties(0).total_memory / 2**30
@@ -75,80 +85,29 @@ def machine() -> str:
 
 
 def choose(parameters: int, machine_name: str | None = None) -> Preset:
-    """The row for a model of so many parameters on this machine, or on the one named."""
-    name = machine_name or machine()
-    if name not in {row.machine for row in PRESETS}:
-        kinds = ", ".join(dict.fromkeys(row.machine for row in PRESETS))
-        raise LabError(f"There is no preset for {name!r}. Choose from: {kinds}.")
+    """Return the preset for a model of so many parameters, on this machine or the one named.
+
+    Raises LabError for a name that is not in MACHINES.
+    """
+    wanted = machine_name or machine()
+    name = next((name for name in MACHINES if name == wanted), None)
+    if name is None:
+        raise LabError(f"There is no preset for {wanted!r}. Choose from: {', '.join(MACHINES)}.")
     size = next(size for size, below in SIZES.items() if parameters < below)
-    if size == "nano":  # learns alike everywhere
+    if size == "nano":  # it trains the same way everywhere
         return replace(PRESETS[0], machine=name)
     size = "small" if name == "cpu" else size
     return next(row for row in PRESETS if (row.machine, row.size) == (name, size))
 
 
-def largest_batch(runs: Callable[[int], None], most: int) -> int:
-    """The largest divisor of `most` at which `runs(clips)` does not run out of memory.
-
-    `runs` does what takes the most memory of a training step. A batch that fills over 90 % of
-    a GPU counts as too large: fragmentation grows with time.
-    """
-    fits = 0
-    for clips in (n for n in range(1, most + 1) if most % n == 0):
-        if not _survives(runs, clips):
-            break
-        fits = clips
-    if not fits:
-        raise LabError(
-            "Not even one clip fits into this GPU's memory. Choose a smaller model, or restart "
-            "the session: another notebook may hold the memory."
-        )
-    return fits
-
-
-def _survives(runs: Callable[[int], None], batch: int) -> bool:
-    gpu = torch.cuda.is_available()
-    if gpu:  # what ran before must not count
-        gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    try:
-        runs(batch)
-        fits = not gpu or _share_used() <= 0.9
-    except RuntimeError as error:  # cuDNN and cuBLAS have their own words for no memory
-        if not (isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)):
-            raise
-        fits = False
-    if gpu:
-        torch.cuda.empty_cache()
-    return fits
-
-
-def _share_used() -> float:
-    allowed = torch.cuda.get_per_process_memory_fraction()
-    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    return torch.cuda.max_memory_reserved() / (allowed * total)
-
-
-def forecast(
-    seconds_per_step: float, steps: int, scoring: float = 0.0, session_hours: float = 4.0
-) -> str:
-    """What a training and so many seconds of scoring take, in words: hours, and sessions."""
-    hours = (seconds_per_step * steps + scoring) / 3600
-    sessions = max(1, -(-hours // session_hours))
-    return (
-        f"{steps} steps of {seconds_per_step:.2f} s and {scoring / 3600:.1f} hours of scoring: "
-        f"{hours:.1f} hours, {sessions:.0f} session(s) of {session_hours:.3g} hours"
-    )
-
-
 def adapt(model, preset: Preset, dropout: float = 0.0):
-    """The model with what the preset freezes frozen, or with LoRA's adapters around it."""
+    """Return the model with the preset's part frozen, or with LoRA adapters around it."""
     model.config.dropout = dropout
     for part in model.modules():
         if hasattr(part, "dropout") and isinstance(part.dropout, float):
             part.dropout = dropout
-    # sinusoids, which short windows need as they are; from_pretrained forgets that they are fixed
+    # Short windows need the sinusoids as they are. transformers fixes them
+    # (huggingface/transformers#26032), but from_pretrained makes them trainable (seen with 5.23.0).
     model.get_encoder().embed_positions.requires_grad_(False)
     if preset.method == "frozen encoder":
         model.model.encoder.requires_grad_(False)
@@ -156,7 +115,8 @@ def adapt(model, preset: Preset, dropout: float = 0.0):
         from peft import LoraConfig, get_peft_model
 
         half = getattr(torch, preset.precision)
-        # task_type stays None: peft's own wrapper for seq2seq calls Whisper with input_ids
+        # no task_type: peft's class for SEQ_2_SEQ_LM passes input_ids, which Whisper does not take
+        # (huggingface/peft#1988, seen with peft 0.21.2)
         config = LoraConfig(
             r=LORA_RANK, lora_alpha=2 * LORA_RANK, target_modules=["q_proj", "v_proj"]
         )

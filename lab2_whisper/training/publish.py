@@ -1,4 +1,4 @@
-"""A tuned model to the registry, and to the Hugging Face Hub: weights, int8 copy, model card."""
+"""Register a tuned model and upload it to the Hugging Face Hub: weights, int8 copy, model card."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+import huggingface_hub
+from huggingface_hub import EvalResult, ModelCardData
+
 from lab2_whisper.schema import FOR_PAGES, RECORD, LabError, model_of
 from lab2_whisper.training import checkpoints
 from lab2_whisper.training.evaluation import BeforeAfter
-from lab2_whisper.training.run import Outcome
+from lab2_whisper.training.run import Outcome, stored_settings
 from labstore import Damaged, ModelVersion, NotFound, Store, secret
 
 
 def register(store: Store, outcome: Outcome, comparisons: list[BeforeAfter]) -> ModelVersion:
-    """Keep the best weights as a version of the model of their corpus.
+    """Register the best weights as a version of the model of the run's first corpus.
 
-    The folder is one as of the Hub (any LoRA merged in), with MODEL_CARD.md, training.csv and, in
-    `ctranslate2`, an int8 copy that faster-whisper serves. Where the newest version is this one
-    already, that is returned. Of the run's checkpoints one is kept from then on.
+    The folder is like those on the Hub (LoRA merged in), with MODEL_CARD.md, training.csv and, in
+    `ctranslate2`, an int8 copy for faster-whisper. Where the newest version already is this model,
+    it is returned. Only the newest of the run's checkpoints is kept afterwards.
     """
     first, *others = comparisons
     metrics = first.after.score.figures()
@@ -33,16 +36,16 @@ def register(store: Store, outcome: Outcome, comparisons: list[BeforeAfter]) -> 
         "language": outcome.run.language,
         "data": outcome.data,
         "windows": "short" if outcome.run.short_audio_context else "30 s",
-        "settings": json.loads(
-            json.dumps(asdict(outcome.run) | {"preset": asdict(outcome.preset)})
-        ),
+        "settings": stored_settings(outcome.run, outcome.preset),
         "steps": outcome.step,
     }
     model = model_of(first.corpus)
     with contextlib.suppress(NotFound, Damaged):
         latest = store.load_model(model, "latest")
         if latest.metrics == metrics and metadata.items() <= latest.metadata.items():
-            checkpoints.keep_newest(store, outcome.run.name)  # it may have been cut off before
+            checkpoints.keep_newest(
+                store, outcome.run.name
+            )  # an earlier call may not have come to it
             return latest
     with tempfile.TemporaryDirectory(prefix="whisper-") as temporary:
         folder = Path(temporary) / "model"
@@ -56,9 +59,10 @@ def register(store: Store, outcome: Outcome, comparisons: list[BeforeAfter]) -> 
 
 
 def convert(folder: Path, short_audio_context: bool) -> Path:
-    """Add to a Whisper's folder its CTranslate2 copy in int8, and how it is to be served; the copy.
+    """Add an int8 CTranslate2 copy to a Whisper's folder, and return the copy's path.
 
-    A model tuned on `short_audio_context` is served on windows as long as the speech in them.
+    schema.RECORD, beside it, has what else serving needs: a model tuned with `short_audio_context`
+    is served on windows as long as the speech in them.
     """
     from ctranslate2.converters import TransformersConverter
 
@@ -71,34 +75,30 @@ def convert(folder: Path, short_audio_context: bool) -> Path:
 
 
 def model_card(outcome: Outcome, comparisons: list[BeforeAfter]) -> str:
-    """The card: what it is, what it was made from, how well it hears, before and after."""
+    """Return the card: base model, data and method, and the error rates before and after."""
     run, preset = outcome.run, outcome.preset
     rows = []
     for comparison in comparisons:
-        for when, heard in (("before", comparison.before), ("after", comparison.after)):
-            s = heard.score
+        for when, result in (("before", comparison.before), ("after", comparison.after)):
+            s = result.score
             rows.append(f"| {comparison.corpus} | {when} | {s.wer} | {s.wer_orthographic} | "
                         f"{s.cer.value:.1%} | {s.words} |")  # fmt: skip
     table = "\n".join(rows)
     changes = "; ".join(
-        f"{v.corpus} {100 * v.change.value:+.1f} points ({100 * v.change.low:+.1f} to "
-        f"{100 * v.change.high:+.1f})"
-        for v in comparisons
+        f"{c.corpus} {100 * c.change.value:+.1f} points ({100 * c.change.low:+.1f} to "
+        f"{100 * c.change.high:+.1f})"
+        for c in comparisons
     )
     data = "\n".join(f"- {name}, version {version}" for name, version in outcome.data.items())
     rate = preset.learning_rate
     return f"""---
-language: {run.language}
-library_name: transformers
-pipeline_tag: automatic-speech-recognition
-base_model: {_base(outcome)}
-{_license(outcome)}metrics: [wer, cer]
+{_card_data(outcome, comparisons).to_yaml()}
 ---
 # {_base(outcome)}, tuned for {run.language}
 
-## How well it hears
-Test splits, heard once, in windows of 30 s, greedily. Normalised: lower case, no punctuation.
-In brackets, 95 % bootstrap intervals over clips.
+## Error rates
+Test splits, used once, in windows of 30 s, decoded greedily. Normalised: lower case, no
+punctuation. In brackets, 95 % bootstrap intervals over clips.
 
 | corpus | | WER, normalised | WER, as written | CER | words |
 |---|---|---|---|---|---|
@@ -106,12 +106,12 @@ In brackets, 95 % bootstrap intervals over clips.
 
 Change of the normalised WER: {changes}.
 
-## What it was made from
+## Data
 {data}
 
-Trained on a corpus's train split; validation chose the weights and when to stop.
+Trained on each corpus's train split; validation chose the weights and when to stop.
 
-## How
+## Method
 {preset.method} fine-tuning ({preset.reason}), {preset.precision}, {preset.optimizer}, learning rate
 {rate:g} with {run.warmup:.0%} warm-up and linear decay, {preset.clips_per_step} clips a step,
 {outcome.step} steps, seed {run.seed}. Windows: {_windows(outcome)}.
@@ -119,18 +119,51 @@ Augmentation: {json.dumps(asdict(run.augment)) if run.augment else "none"}.
 """
 
 
+def _card_data(outcome: Outcome, comparisons: list[BeforeAfter]) -> ModelCardData:
+    """Return the card's YAML header; error rates are in percent, as on other cards."""
+    base = _base(outcome)
+    results = [
+        EvalResult(
+            task_type="automatic-speech-recognition",
+            dataset_type=comparison.corpus,
+            dataset_name=comparison.corpus,
+            dataset_split="test",
+            metric_type=metric,
+            metric_name=name,
+            metric_value=round(100 * rate.value, 2),
+        )
+        for comparison in comparisons
+        for metric, name, rate in (
+            ("wer", "WER, normalised", comparison.after.score.wer),
+            ("wer", "WER, as written", comparison.after.score.wer_orthographic),
+            ("cer", "CER, normalised", comparison.after.score.cer),
+        )
+    ]
+    return ModelCardData(
+        language=outcome.run.language,
+        library_name="transformers",
+        pipeline_tag="automatic-speech-recognition",
+        base_model=base,
+        license="apache-2.0" if base.startswith("openai/whisper-") else None,
+        metrics=["wer", "cer"],
+        model_name=model_of(comparisons[0].corpus).name,
+        eval_results=results,
+    )
+
+
 def to_hub(version: ModelVersion, repo: str, token: str | None = None, private: bool = True) -> str:
-    """Upload a registered model; its address. The token is by default that of HF_TOKEN."""
+    """Upload a registered model to the Hub, and return its address there.
+
+    `token` is by default that of HF_TOKEN. Raises LabError where there is none.
+    """
     token = token or secret("HF_TOKEN")
     if not token:
         raise LabError(
-            "HF_TOKEN is not set. Make a token that may write at "
+            "HF_TOKEN is not set. Make a token with write access at "
             "https://huggingface.co/settings/tokens and set it, in Colab under Secrets (the key "
             "icon), elsewhere with `export HF_TOKEN=...`."
         )
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=token)
+    api = huggingface_hub.HfApi(token=token)
     api.create_repo(repo, private=private, exist_ok=True)
     card = (version.path / "MODEL_CARD.md").read_bytes()
     api.upload_folder(repo_id=repo, folder_path=version.path, ignore_patterns=["manifest.json"])
@@ -139,14 +172,9 @@ def to_hub(version: ModelVersion, repo: str, token: str | None = None, private: 
 
 
 def _base(outcome: Outcome) -> str:
-    """The name of the model that was tuned; of a folder, only its last parts."""
+    """Return the name of the model that was tuned; for a folder, only the last parts of its path."""
     path = Path(outcome.run.model)
     return "/".join(path.parts[-2:]) if path.is_dir() else outcome.run.model
-
-
-def _license(outcome: Outcome) -> str:
-    """The card's line, where it is known: that of OpenAI's models."""
-    return "license: apache-2.0\n" if _base(outcome).startswith("openai/whisper-") else ""
 
 
 def _windows(outcome: Outcome) -> str:

@@ -1,4 +1,4 @@
-"""A short training whose losses and first gradients are written down: for accelerate launch."""
+"""A short training that saves its losses and first gradients: for accelerate launch."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ from labstore import open_store
 
 
 class FirstGradients(TrainerCallback):
-    """Keeps the gradients before the first step is taken, clipped or not as they are."""
+    """Saves the gradients before the first optimizer step."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -26,10 +26,10 @@ class FirstGradients(TrainerCallback):
                        self.path)  # fmt: skip
 
 
-def main(made: str, folder: str, batch: str) -> None:
+def main(model: str, folder: str, batch_size: str) -> None:
     where = Path(folder)
-    run = Run("r", str(Path(made) / "tiny"), steps=20, evaluate_every=20, validation_clips=4,
-              batch=int(batch), full_windows=0.1)  # fmt: skip
+    run = Run("r", model, steps=20, evaluate_every=20, validation_clips=4,
+              batch_size=int(batch_size), full_windows=0.1)  # fmt: skip
     plain = training.arguments
     training.arguments = lambda *given: _every_step(plain(*given))
     original = training.WhisperTrainer.__init__

@@ -1,11 +1,15 @@
-"""Whispers too small to hear anything, and the real tokenizer, for the training tests."""
+"""Tiny random Whispers, a short run to train them, and the real tokenizer."""
 
 import base64
 import itertools
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import (
     GenerationConfig,
     WhisperConfig,
@@ -16,7 +20,14 @@ from transformers import (
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from lab2_whisper.schema import NANO_TOKENIZER
+from lab2_whisper.training import checkpoints
+from lab2_whisper.training.presets import choose
+from lab2_whisper.training.run import Run
+from labstore import Store
 
+Weights = dict[str, torch.Tensor]
+STEPS = 8
+SMALL_STEPS = replace(choose(10_000, "cpu"), clips_per_step=4)  # nano's preset takes 16
 VOCABULARY = Path(__file__).parents[2] / "build" / "whisper" / "multilingual.tiktoken"
 
 
@@ -44,8 +55,27 @@ def tiny_whisper(folder: Path) -> Path:
     return folder
 
 
+def tiny_run(model: Path | str, **changes: Any) -> Run:
+    """A run of seconds: evaluated at steps 0, 4 and 8, each step two batches of two clips."""
+    run = Run("r", str(model), steps=STEPS, evaluate_every=4, validation_clips=2, batch_size=2,
+              preset=SMALL_STEPS, full_windows=0.2, dropout=0.1)  # fmt: skip
+    return replace(run, **changes)
+
+
+def last_weights(store: Store, folder: Path) -> Weights:
+    """The weights of run "r" after its last step, unpacked below `folder`."""
+    saved = store.open_files("checkpoint_r")
+    shutil.unpack_archive(saved.path / checkpoints.ARCHIVE, folder / "last")
+    assert checkpoints.step(folder / "last") == STEPS
+    return load_file(folder / "last" / "model.safetensors")
+
+
+def equal(a: Weights, b: Weights) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
 def tiktoken_file() -> Path:
-    """Whisper's own vocabulary, as `make test` fetches it; else a skip."""
+    """Whisper's own vocabulary, fetched by tools/whisper_vocabulary.py; skips without it."""
     if not VOCABULARY.is_file():
         pytest.skip("needs Whisper's vocabulary: python tools/whisper_vocabulary.py")
     return VOCABULARY

@@ -1,6 +1,7 @@
 """The Modal functions and the GPU benchmark: the same code as on one machine."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,10 +10,8 @@ from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import pytest
-from helpers.models import tiny_whisper
+from helpers.models import tiny_run
 
-from lab2_whisper.features.shards import build_corpus
-from lab2_whisper.features.sources import nano
 from lab2_whisper.features.stored import open_corpus
 from lab2_whisper.schema import NANO_CORPUS, LabError, model_of, whisper_language
 from lab2_whisper.training.run import Run
@@ -22,23 +21,22 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_modal_functions_make_the_same_corpus(tmp_path):
+def test_modal_functions_make_the_same_corpus(tmp_path, nano_store):
     from lab2_whisper import modal_app
 
-    cloud, here = tmp_path / "cloud", tmp_path / "here"
+    cloud = tmp_path / "cloud"
     plan = modal_app.plan_shards.local(str(NANO_CORPUS), "nano_pl", "pl")
     light = replace(plan, shards=())
     shards = [modal_app.make_shard.local(light, s, str(cloud), 1) for s in plan.shards]
     again = [modal_app.make_shard.local(light, s, str(cloud), 1) for s in plan.shards]
     assert [s.version for s in shards] == [s.version for s in again]  # a retry costs nothing
     made = modal_app.finish.local(light, shards, str(cloud))
-    build_corpus(open_store(here), nano(), "nano_pl", processes=1)
     assert made.metadata["clips"] == 440
-    stores = [open_corpus(open_store(store), "nano_pl") for store in (cloud, here)]
+    stores = [open_corpus(open_store(store), "nano_pl") for store in (cloud, nano_store)]
     assert stores[0].to_list() == stores[1].to_list()
 
 
-def test_a_container_commits_what_it_made(monkeypatch, tmp_path):
+def test_a_container_commits_the_shard_it_made(monkeypatch, tmp_path):
     from lab2_whisper import modal_app
 
     order = []
@@ -49,26 +47,28 @@ def test_a_container_commits_what_it_made(monkeypatch, tmp_path):
     assert order == ["made", "committed"]
 
 
-def test_whisper_knows_the_locales_language():
+def test_whispers_language_for_a_locale():
     assert [whisper_language(locale) for locale in ("pl", "zh-CN", "sv-SE")] == ["pl", "zh", "sv"]
     with pytest.raises(LabError, match=r"locale 'fy-NL'\. It knows .*pl"):
         whisper_language("fy-NL")
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_modal_trains_in_sessions_and_registers_the_model(tmp_path):
+def test_modal_trains_in_sessions_and_registers_the_model(
+    tmp_path, nano_store, tiny_model, monkeypatch
+):
     from lab2_whisper import modal_app
 
-    store = tmp_path / "store"
-    build_corpus(open_store(store), nano(), "nano_pl", processes=1)
-    model = tiny_whisper(tmp_path / "tiny")
-    run = Run("cloud", str(model), steps=4, evaluate_every=2, validation_clips=4, batch=8)
+    few = lambda *a, **k: open_corpus(*a, **k).select(range(4))  # noqa: E731
+    monkeypatch.setattr("lab2_whisper.training.evaluation.open_corpus", few)
+    store = shutil.copytree(nano_store, tmp_path / "store")
+    run = tiny_run(tiny_model, name="cloud", steps=2, evaluate_every=2)
     assert modal_app.train_some.local(run, str(store), 1e-9) is None
     figures = modal_app.train_some.local(run, str(store), 60)
     assert open_store(store).load_model(model_of("nano_pl")).metrics == figures
 
 
-def test_on_modal_a_session_begins_the_next_one_itself(monkeypatch, tmp_path):
+def test_on_modal_an_unfinished_session_starts_the_next_one(monkeypatch, tmp_path):
     from lab2_whisper import modal_app
 
     order = []
@@ -96,7 +96,8 @@ def test_modal_transcribes_recordings(tmp_path, published_nano):
     assert set(texts) == {"vtt", "srt", "txt", "json"} and texts["vtt"].startswith("WEBVTT")
 
 
-def test_the_gpu_benchmark_rehearses_on_a_cpu():
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_on_a_cpu_with_tiny_models():
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu_training.py"), "--tiny"]
     ran = subprocess.run([*command, "--steps", "1"], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-3000:]

@@ -21,7 +21,7 @@ from lab2_whisper.inference import transcribe as inference
 from lab2_whisper.inference.engines import Transcriber, WindowResult
 from lab2_whisper.inference.transcribe import Limits, load, load_from_store, transcribe
 from lab2_whisper.inference.vad import CHUNK, CHUNK_SECONDS, VoiceActivity, speech_windows
-from lab2_whisper.nano.make import sentence, speak
+from lab2_whisper.nano.make import sentence, synthesize
 from lab2_whisper.schema import (
     FOR_PAGES,
     NANO_CORPUS,
@@ -165,7 +165,7 @@ def test_the_nano_model_hears_the_men_it_knows(nano):
 
     rng = random.Random(3)
     said = [sentence(rng) for _ in range(12)]
-    sounds = [speak(text, voice, 40) for text, voice in zip(said, ["m1", "m3", "max"] * 4)]  # noqa: B905
+    sounds = [synthesize(text, voice, 40) for text, voice in zip(said, ["m1", "m3", "max"] * 4)]  # noqa: B905
     heard = [" ".join(s.text for s in transcribe(wav(sound), nano)) for sound in sounds]
     assert jiwer.wer(said, heard) < 0.9
 

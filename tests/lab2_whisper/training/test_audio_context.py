@@ -1,20 +1,17 @@
-"""Doing less work gives the same result: short windows, short vocabulary."""
+"""Less work gives the same result: short windows, short vocabulary."""
 
 import pytest
 import torch
-from helpers.models import tiny_whisper
 from torch.nn.functional import cross_entropy
 
 from lab2_whisper.schema import LabError
 from lab2_whisper.training.audio_context import Vocabulary, window
-from lab2_whisper.training.evaluation import generate
+from lab2_whisper.training.evaluation import generate, load_whisper
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    from lab2_whisper.training.evaluation import load_whisper
-
-    return load_whisper(tiny_whisper(tmp_path_factory.mktemp("tiny")))[0].eval()
+def model(tiny_model):
+    return load_whisper(tiny_model)[0].eval()
 
 
 def test_a_short_window_is_the_same_model_with_its_table_cut(model):
@@ -44,7 +41,7 @@ def test_afterwards_everything_is_as_before(model, tmp_path):
         model.model.encoder(torch.randn(1, 80, 3000))
 
 
-def test_a_window_that_does_not_fit(model):
+def test_a_window_that_does_not_fit_is_refused(model):
     with pytest.raises(LabError, match="up to 3000"), window(model, 4000):
         pass
 

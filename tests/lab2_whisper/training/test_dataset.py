@@ -1,4 +1,4 @@
-"""Reading back: labels, windows, augmentation that depends on (seed, epoch, index) alone."""
+"""Clips for training: labels, windows, augmentation that depends on (seed, epoch, index) alone."""
 
 import datasets
 import numpy as np
@@ -9,8 +9,6 @@ from torch.utils.data import DataLoader
 from transformers import WhisperTokenizer
 
 from lab2_whisper.audio import CutShort, decode, log_mel
-from lab2_whisper.features.shards import build_corpus
-from lab2_whisper.features.sources import nano
 from lab2_whisper.features.stored import open_corpus
 from lab2_whisper.schema import NANO_TOKENIZER
 from lab2_whisper.training.dataset import (
@@ -18,7 +16,7 @@ from lab2_whisper.training.dataset import (
     TrainingClips,
     clips_that_fit,
     collate,
-    collate_sound,
+    collate_samples,
     label_ids,
     to_features,
 )  # fmt: skip
@@ -31,10 +29,8 @@ def tokenizer():
 
 
 @pytest.fixture(scope="module")
-def train(tmp_path_factory):
-    store = open_store(tmp_path_factory.mktemp("store"))
-    build_corpus(store, nano(), "nano_pl", processes=1)
-    return open_corpus(store, "nano_pl", "train")
+def train(nano_store):
+    return open_corpus(open_store(nano_store), "nano_pl", "train")
 
 
 def same(a, b):
@@ -44,7 +40,7 @@ def same(a, b):
     )
 
 
-def test_labels_start_after_start_of_transcript(tokenizer):
+def test_labels_begin_after_the_start_of_transcript(tokenizer):
     ids = label_ids(tokenizer, "Godzina ósma.")
     tokens = tokenizer.convert_ids_to_tokens(ids)
     assert tokens[:3] == ["<|pl|>", "<|transcribe|>", "<|notimestamps|>"]
@@ -52,8 +48,10 @@ def test_labels_start_after_start_of_transcript(tokenizer):
     assert tokenizer.decode(ids, skip_special_tokens=True) == "Godzina ósma."
 
 
-def test_texts_of_more_tokens_than_the_decoder_takes_are_left_out_and_said(tokenizer, capsys):
-    """Four of 448 tokens are special. Nothing is read but texts."""
+def test_texts_with_more_tokens_than_the_decoder_takes_are_left_out_with_a_message(
+    tokenizer, capsys
+):
+    """Four of 448 tokens are special. Only texts are read."""
     texts = ["raz", "r" * 444, "r" * 445, "Raz dwa trzy cztery " * 60, "Dwa."]
     rows = datasets.Dataset.from_dict({"text": texts, "audio": [None] * 5})
     lengths = [len(label_ids(tokenizer, text)) for text in texts]
@@ -67,18 +65,18 @@ def test_texts_of_more_tokens_than_the_decoder_takes_are_left_out_and_said(token
 def test_batches(train, tokenizer):
     clips = TrainingClips(train, tokenizer)
     batch = collate([clips[i] for i in range(4)])
-    longest = np.ceil(train[:4]["seconds"]).max()
-    assert batch["input_features"].shape == (4, 80, 100 * longest)
+    window_seconds = np.ceil(train[:4]["seconds"]).max()
+    assert batch["input_features"].shape == (4, 80, 100 * window_seconds)
     assert (batch["labels"][:, 0] == tokenizer.convert_tokens_to_ids("<|pl|>")).all()
     assert (batch["labels"] == -100).any()
     full = collate([clips[0]], window_seconds=30, n_mels=128)
     assert full["input_features"].shape == (1, 128, 3000)
 
 
-def test_log_mel_elsewhere_gives_the_same(train, tokenizer):
+def test_log_mel_after_collating_gives_the_same(train, tokenizer):
     clips = TrainingClips(train, tokenizer, Augment())
     items = [clips[i] for i in range(3)]
-    batch = collate_sound(items)
+    batch = collate_samples(items)
     torch.testing.assert_close(to_features(batch), collate(items))
     plain = log_mel(batch["samples"])
     assert (to_features(batch)["input_features"] != plain).any()
@@ -110,8 +108,8 @@ def test_workers_follow_the_epoch(train, tokenizer, workers):
                         persistent_workers=workers > 0)  # fmt: skip
     for epoch in (0, 1):
         clips.set_epoch(epoch)
-        heard = [item for (item,) in loader]
-        assert same(heard, [clips[i] for i in range(4)])
+        items = [item for (item,) in loader]
+        assert same(items, [clips[i] for i in range(4)])
 
 
 def test_augmented_clips_stay_within_limits(train, tokenizer):
@@ -119,7 +117,7 @@ def test_augmented_clips_stay_within_limits(train, tokenizer):
     rng = np.random.default_rng(0)
     long = rng.standard_normal(30 * 16_000).astype(np.float32)
     for _ in range(3):
-        samples = augment.sound(long, rng)
+        samples = augment.change(long, rng)
         assert samples.dtype == np.float32
         assert len(samples) <= 30 * 16_000
     for frames in (1, 20, 3000):
@@ -127,13 +125,13 @@ def test_augmented_clips_stay_within_limits(train, tokenizer):
             assert 0 <= start <= stop <= (frames if axis == "time" else 80)
 
 
-def test_damage_that_was_not_seen_ends_no_epoch(tmp_path, tokenizer):
-    """Source bytes with a break in the middle: what can be decoded is heard."""
+def test_damage_that_went_unnoticed_does_not_end_an_epoch(tmp_path, tokenizer):
+    """Source bytes with a break in the middle: the part that can be decoded is used."""
     broken = bytearray(mp3(4))
     broken[len(broken) // 2 :] = bytes(len(broken) - len(broken) // 2)
     with pytest.raises(CutShort):
         decode(bytes(broken))
-    rows = [{"audio": sound, "text": "Raz", "seconds": 4.0} for sound in
+    rows = [{"audio": audio, "text": "Raz", "seconds": 4.0} for audio in
             (bytes(broken), b"", b"text" * 99, mp3(33, 16_000), mp3(1))]  # fmt: skip
     clips = TrainingClips(datasets.Dataset.from_list(rows), tokenizer)
     lengths = [len(clips[i]["samples"]) / 16_000 for i in range(len(rows))]
@@ -143,7 +141,7 @@ def test_damage_that_was_not_seen_ends_no_epoch(tmp_path, tokenizer):
 
 
 def test_memory_stays_flat(train, tokenizer):
-    """Rows come from memory-mapped files: reading them all keeps nothing."""
+    """Rows come from memory-mapped files: reading all of them keeps none in memory."""
     from pathlib import Path
 
     def private_kb():
