@@ -109,7 +109,7 @@ def measure(media: bytes | BinaryIO, max_seconds: float = WINDOW_SECONDS) -> flo
 def expected_seconds(media: bytes | BinaryIO) -> tuple[float | None, float | None]:
     """Return the length that the file declares, and that or libav's estimate, both in seconds.
 
-    Each is None where nothing tells it, as in a browser's recording. Raises Undecodable.
+    Each is None where it is unknown, as in a browser's recording. Raises Undecodable.
     """
     with _opened(media) as (container, stream):
         declared = _declared_seconds(container, stream, media)

@@ -52,8 +52,8 @@ def test_the_short_table_and_the_padded_one_give_the_same_loss(monkeypatch):
 
 @pytest.mark.skipif(not shutil.which("espeak-ng"), reason="needs espeak-ng")
 def test_its_training_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "BATCH", 2)
-    monkeypatch.setattr(train, "HELD_BACK", 2)
+    monkeypatch.setattr(train, "BATCH_SIZE", 2)
+    monkeypatch.setattr(train, "HELD_OUT_CLIPS", 2)
     lessons = (train.Lesson("words", 12, 1), train.Lesson("sentence", 12, 2))
     train.train(tmp_path / "model", lessons)
     assert load_whisper(tmp_path / "model")[0].num_parameters() > 1e6
