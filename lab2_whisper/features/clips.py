@@ -6,13 +6,14 @@ This module imports little, so that they start fast.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lab2_whisper.audio import CutShort, TooLong, Undecodable, decode, encode_opus, measure
 from lab2_whisper.features.sources import Clip, Drop
 from lab2_whisper.schema import SAMPLE_RATE, WINDOW_SECONDS, LabError
 
 Row = dict[str, Any]
+Codec = Literal["opus", "source"]
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,16 @@ class Recipe:
     clip is still 50 times smaller than its spectrogram.
     """
 
-    codec: Literal["opus", "source"] = "opus"
+    codec: Codec = "opus"
     bitrate: int = 32_000  # bit/s
     complexity: int = 0  # 0 (fast) to 10 (small)
     min_seconds: float = 0.2
     max_seconds: float = WINDOW_SECONDS
 
     def __post_init__(self):
-        if self.codec not in ("opus", "source"):
-            raise LabError(f"codec must be one of 'opus', 'source', not {self.codec!r}.")
+        if self.codec not in get_args(Codec):
+            valid = ", ".join(get_args(Codec))
+            raise LabError(f"codec must be one of {valid}, not {self.codec!r}.")
         if not (6_000 <= self.bitrate <= 128_000 and 0 <= self.complexity <= 10):
             raise LabError("Opus takes a bitrate of 6000 to 128000 bit/s, a complexity of 0 to 10.")
         if not 0 < self.min_seconds < self.max_seconds <= WINDOW_SECONDS:
