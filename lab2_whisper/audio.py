@@ -1,4 +1,4 @@
-"""Audio: decode any container to 16 kHz mono float32, encode to Opus, compute log-mel, plot a clip.
+"""Audio: decode any container to 16 kHz mono float32, encode to Opus, compute log-mel.
 
 decode(data)                        a whole recording, shape (samples,)
 decode_blocks(file, max_seconds)    the same in blocks of about a second
@@ -23,7 +23,6 @@ from lab2_whisper.schema import HOP_SAMPLES, N_FFT, N_MELS, SAMPLE_RATE, WINDOW_
 if TYPE_CHECKING:  # the processes that encode start faster without these
     import torch
     from av.container import InputContainer
-    from matplotlib.figure import Figure
 
 # Demuxers by their libav names. No playlist (hls, concat, dash): those open other files.
 FORMATS = "wav,w64,aiff,mp3,aac,mov,mp4,m4a,3gp,ogg,flac,matroska,webm,amr,asf,caf"
@@ -288,7 +287,7 @@ def _arrays(frames: list[av.AudioFrame]) -> Iterator[np.ndarray]:
     yield from (frame.to_ndarray()[0] for frame in frames)
 
 
-# ---------------------------------------------------------------- encoding, log-mel, picture
+# -------------------------------------------------------------------- encoding and log-mel
 
 
 def encode_opus(samples: np.ndarray, bitrate: int, complexity: int) -> bytes:
@@ -356,28 +355,3 @@ def _mel_filters(n_mels: int) -> np.ndarray:
     import librosa
 
     return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=n_mels)
-
-
-def plot_clip(samples: np.ndarray, title: str = "") -> Figure:
-    """Plot a clip's waveform above its log-mel. `samples`: 16 kHz mono float32, (samples,)."""
-    import librosa.display
-    import torch
-    from matplotlib.figure import Figure
-
-    whole = torch.from_numpy(samples[: len(samples) // HOP_SAMPLES * HOP_SAMPLES].copy())
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    wave, mel = figure.subplots(2, 1, sharex=True)
-    librosa.display.waveshow(samples, sr=SAMPLE_RATE, ax=wave)
-    wave.set(title=title, xlabel="", ylabel="amplitude")
-    librosa.display.specshow(
-        log_mel(whole[None])[0].numpy(),
-        sr=SAMPLE_RATE,
-        hop_length=HOP_SAMPLES,
-        n_fft=N_FFT,
-        x_axis="time",
-        y_axis="mel",
-        fmax=SAMPLE_RATE / 2,
-        ax=mel,
-    )
-    mel.set(xlabel="seconds", ylabel="hertz (mel scale)")
-    return figure

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import datasets
 import numpy as np
@@ -12,9 +11,6 @@ import pandas as pd
 
 from lab2_whisper.schema import SPLITS
 from lab2_whisper.text import letters_only
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -37,16 +33,6 @@ class CorpusReport:
             f"train sentences also in validation or test: {len(self.shared_sentences)}\n"
             f"train speakers also in validation or test: {len(self.shared_speakers)}"
         )
-
-    def plot_lengths(self) -> Figure:
-        """Plot a histogram of the clips' lengths in seconds."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(7, 3), layout="constrained")
-        axes = figure.subplots()
-        axes.hist(self.seconds, bins=40)
-        axes.set(xlabel="seconds", ylabel="clips", title="Clip lengths")
-        return figure
 
 
 def describe(corpus: datasets.Dataset) -> CorpusReport:

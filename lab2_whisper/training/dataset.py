@@ -83,7 +83,7 @@ class TrainingClips:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.clips[int(index)]
-        samples, bands = sound(row["audio"]), []
+        samples, bands = decode_clip(row["audio"]), []
         if self.augment:
             rng = np.random.default_rng((self.seed, int(self._epoch), int(index)))
             samples = self.augment.sound(samples, rng)
@@ -92,7 +92,7 @@ class TrainingClips:
         return {"samples": samples, "labels": labels, "bands": bands}
 
 
-def sound(audio: bytes) -> np.ndarray:
+def decode_clip(audio: bytes) -> np.ndarray:
     """A clip, 16 kHz mono float32, shape (samples,): what of it can be decoded.
 
     No damage may end an epoch, or the scoring after many. Source bytes are kept with damage that
