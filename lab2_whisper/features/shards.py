@@ -249,7 +249,10 @@ def _prepared(plan: Plan, read: Read, workers: _Pool | None) -> Iterator[list[Ro
         return
     pending: deque[Future[list[Row | Drop]]] = deque()
     for batch in batches:
-        pending.append(workers.executor.submit(prepare, batch, plan.recipe))
+        try:
+            pending.append(workers.executor.submit(prepare, batch, plan.recipe))
+        except OSError as error:  # "handle is closed" as a worker dies: bpo-39995, CPython 3.11.7
+            raise BrokenProcessPool from error
         if len(pending) >= 2 * workers.processes:
             yield pending.popleft().result()
     while pending:

@@ -59,7 +59,7 @@ MONTHS = [
     "września", "października", "listopada", "grudnia",
 ]
 THINGS = ["światło", "radio", "muzykę", "telewizor"]
-ROOMS = ["w kuchni", "w salonie", "w łazience"]
+PLACES = ["w kuchni", "w salonie", "w łazience"]
 FOOD = ["mleko", "chleb", "masło", "ser", "kawę", "herbatę", "wodę"]
 TIMES = ["jutro", "dzisiaj", "w piątek", "w sobotę"]
 
@@ -96,7 +96,7 @@ def sentence(rng: random.Random) -> str:
         lambda: f"Spotkanie {pick(DAYS)} {pick(MONTHS)}.",
         lambda: f"Jest godzina {pick(HOURS)} {pick(TENS[:4])}.",
         lambda: f"Godzina {pick(HOURS)} {pick(TEENS)}.",
-        lambda: f"{pick(['Włącz', 'Wyłącz'])} {pick(THINGS)} {pick(ROOMS)}.",
+        lambda: f"{pick(['Włącz', 'Wyłącz'])} {pick(THINGS)} {pick(PLACES)}.",
         lambda: "Poproszę " + " i ".join(rng.sample(FOOD, 2)) + ".",
         lambda: f"Kup {pick(FOOD)} {pick(TIMES)}.",
         lambda: f"Jaka pogoda będzie {pick(TIMES)}?",

@@ -102,7 +102,7 @@ def _some_words(rng: random.Random) -> str:
 
 def _vocabulary() -> set[str]:
     lists = [make.UNITS, make.TEENS, make.TENS, make.HUNDREDS, make.HOURS, make.DAYS, make.MONTHS]
-    lists += [make.THINGS, make.ROOMS, make.FOOD, make.TIMES]
+    lists += [make.THINGS, make.PLACES, make.FOOD, make.TIMES]
     return {word for phrases in lists for phrase in phrases for word in phrase.split()}
 
 
