@@ -140,7 +140,10 @@ def data_collective(slug: str, locale: str = LANGUAGE, folder: str | Path | None
 
 
 def fleurs(locale: str = LANGUAGE, config: str | None = None) -> Source:
-    """Return Google's FLEURS (read sentences); give `config` if not like "pl_pl", as in "en_us"."""
+    """Return Google's FLEURS, sentences read aloud.
+
+    Give its `config` where that is not the locale twice ("pl_pl"), such as "en_us" for "en".
+    """
     return hub(
         "google/fleurs",
         config=config or f"{locale}_{locale}",
