@@ -56,7 +56,7 @@ GROUPS = [FLOWERS, group("weeds"), group("never_used")]
 
 
 def quietly(*arguments):
-    return copy(*arguments, say=lambda line: None)
+    return copy(*arguments, report=lambda line: None)
 
 
 def assert_equal(one, other):
@@ -105,7 +105,7 @@ def test_there_and_back_again_is_the_same_store(source, tmp_path):
 
 def test_progress_and_proof_are_told_line_by_line(source, target):
     lines = []
-    copy(source, target, GROUPS, say=lines.append)
+    copy(source, target, GROUPS, report=lines.append)
     digest = rows_sha256(source.read(FLOWERS))[:12]
     assert lines[0] == f"1/7  groups/flowers v1: 3 rows (3 new), sha256 {digest} in both"
     assert len(lines) == 7 and lines[-1].startswith("7/7  models/flower_score/")

@@ -358,7 +358,7 @@ def test_an_insert_waits_for_another_ones_job_and_then_runs_its_own(
 @BUSY
 def test_a_job_that_stays_busy_or_fails_is_an_error(store, cluster, monkeypatch):
     cluster.outside, cluster.busy = True, 10**9
-    monkeypatch.setattr(adapter, "WAIT_AT_MOST", -1)
+    monkeypatch.setattr(adapter, "MAX_WAIT_SECONDS", -1)
     with pytest.raises(StoreError, match="busy for an hour"):
         store.insert(FLOWERS, frame(flower("a")))
     cluster.busy, cluster.failing = 0, True

@@ -487,7 +487,7 @@ def test_names_that_are_no_folder_everywhere_are_refused(store, tmp_path, name):
         lambda: store.save_model(model, source, {"score": 1.0}, {}),
         lambda: store.load_model(model),
     ):
-        with pytest.raises(StoreError, match="no name for a store"):
+        with pytest.raises(StoreError, match="not a valid name in a store"):
             attempt()
 
 
@@ -1025,7 +1025,7 @@ def test_drive_that_does_not_mount_says_how(colab_drive, monkeypatch, mount):
 @pytest.mark.parametrize("address", ["drive:", "drive:/", "drive:..", "drive:labs/../../x"])
 def test_drive_addresses_stay_inside_my_drive(colab_drive, address):
     (colab_drive / "MyDrive").mkdir(parents=True)
-    with pytest.raises(StoreError, match="names no folder of My Drive"):
+    with pytest.raises(StoreError, match="is not a folder of My Drive"):
         open_store(address)
 
 

@@ -443,7 +443,7 @@ def test_doctor_lists_what_another_store_or_model_lacks(monkeypatch, tmp_path, c
     monkeypatch.setitem(doctor.DEPLOYMENTS, "modal", list)
     doctor.main()
     said = capsys.readouterr().out
-    assert "Hopsworks is not reached without HOPSWORKS_API_KEY" in said
+    assert "Hopsworks cannot be reached without HOPSWORKS_API_KEY" in said
     assert f"for the Space whisper: WHISPER_MODEL is the folder {tmp_path}" in said
 
 

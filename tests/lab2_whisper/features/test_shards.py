@@ -137,7 +137,7 @@ def test_a_shard_without_a_usable_clip_is_stored_empty(store, tmp_path):
 
 
 def test_a_bad_name_is_refused_before_the_work(store):
-    with pytest.raises(StoreError, match="Nano PL"):
+    with pytest.raises(StoreError, match="not a valid name in a store"):
         build(store, None, "Nano PL")
 
 
