@@ -39,7 +39,7 @@ class Recipe:
         if not (6_000 <= self.bitrate <= 128_000 and 0 <= self.complexity <= 10):
             raise LabError("Opus takes a bitrate of 6000 to 128000 bit/s, a complexity of 0 to 10.")
         if not 0 < self.min_seconds < self.max_seconds <= WINDOW_SECONDS:
-            raise LabError(f"It must hold that 0 < min_seconds < max_seconds <= {WINDOW_SECONDS}.")
+            raise LabError(f"Lengths must be 0 < min_seconds < max_seconds <= {WINDOW_SECONDS}.")
 
     def settings(self) -> dict[str, Any]:
         """Return the fields that affect what is stored: without Opus's own for source bytes."""

@@ -29,6 +29,7 @@ from labstore import secret
 RELEASE_SPLITS = {"train.tsv": "train", "dev.tsv": "validation", "test.tsv": "test"}
 UNSPLIT = "validated.tsv"  # read where a release has no splits
 RELEASE_COLUMNS = ("client_id", "path", "sentence")  # in every release since 11
+HELD_OUT_SHARE = 0.1  # of the clips, each in validation and in test, where the lab splits
 MAX_CLIP_BYTES = 32 << 20  # 30 s of 48 kHz stereo WAV are 6 MB
 MAX_LINE_BYTES = 1 << 20  # of a table, many times a sentence
 
@@ -546,8 +547,8 @@ class OwnRecordings:
 # ------------------------------------------------------------------- what sources share
 
 
-def split_by_speaker(clips: list[Clip], share: float = 0.1) -> list[Clip]:
-    """Decide all splits so that no speaker is in two: about `share` each to validation and test.
+def split_by_speaker(clips: list[Clip]) -> list[Clip]:
+    """Decide all splits so that no speaker is in two, with about a tenth each in validation and test.
 
     The speakers with the fewest clips go to test first, so that it has many voices. With one
     speaker everything is train; with two there is no validation.
@@ -557,7 +558,7 @@ def split_by_speaker(clips: list[Clip], share: float = 0.1) -> list[Clip]:
     split = dict.fromkeys(order, "train")
     for name in ("test", "validation"):
         taken = 0
-        while len(order) > 1 and taken < share * len(clips):
+        while len(order) > 1 and taken < HELD_OUT_SHARE * len(clips):
             speaker = order.pop(0)
             split[speaker], taken = name, taken + counts[speaker]
     return [replace(clip, split=split[clip.speaker]) for clip in clips]
