@@ -16,7 +16,7 @@ import datacollective
 import datasets
 import pytest
 from helpers.speech import line, mp3, release, tone, wav
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab2_whisper.features import sources
@@ -210,6 +210,7 @@ def test_a_missing_column_is_named(tmp_path):
         common_voice(home).listing()
 
 
+@settings(deadline=None)  # it writes files
 @given(st.binary())
 def test_any_bytes_in_a_table_are_clips_or_counted(data):
     with tempfile.TemporaryDirectory() as folder:
