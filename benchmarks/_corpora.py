@@ -1,4 +1,4 @@
-"""The work of benchmarks/corpora.py, which says what is measured."""
+"""The measurements of benchmarks/corpora.py, which describes them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import datasets
 import librosa
@@ -15,19 +16,21 @@ import numpy as np
 from _report import report
 
 from lab2_whisper import audio
-from lab2_whisper.features.clips import Recipe
+from lab2_whisper.features.clips import Codec, Recipe
 from lab2_whisper.features.shards import build_corpus
 from lab2_whisper.features.sources import common_voice
 from lab2_whisper.features.stored import open_corpus
 from lab2_whisper.nano.make import VOICES, sentence, synthesize
 from lab2_whisper.schema import NANO_TOKENIZER, SAMPLE_RATE
-from labstore import open_store
+from labstore import Store, open_store
+
+CODECS: tuple[Codec, ...] = ("opus", "source")
 
 SETTINGS = [(bitrate, level) for bitrate in (16_000, 24_000, 32_000) for level in (0, 5, 10)]
 
 
 def five_seconds(rng: random.Random, voice: str) -> np.ndarray:
-    """Sentences and a little noise, 48 kHz mono float32, 4 to 6 s."""
+    """Synthesize sentences with a little noise: 48 kHz mono float32, (samples,), 4 to 6 s."""
     length = rng.uniform(4, 6)
     parts = [synthesize(sentence(rng), voice, speed=rng.randrange(130, 180)) for _ in range(5)]
     samples = librosa.resample(np.concatenate(parts), orig_sr=SAMPLE_RATE, target_sr=48_000)
@@ -37,6 +40,7 @@ def five_seconds(rng: random.Random, voice: str) -> np.ndarray:
 
 
 def make_clips(folder: Path, distinct: int) -> list[bytes]:
+    """Write so many different clips to a folder as 0.mp3, 1.mp3, ... and return their bytes."""
     rng = random.Random(0)
     voices = [voice for group in VOICES.values() for voice in group]
     clips = []
@@ -48,7 +52,7 @@ def make_clips(folder: Path, distinct: int) -> list[bytes]:
 
 
 def make_release(folder: Path, clips: Path, count: int, distinct: int) -> Path:
-    """A release of so many clips, hard links to the distinct ones."""
+    """Make a release of `count` clips, which are hard links to the distinct ones."""
     home = folder / f"cv-corpus-{count}" / "pl"
     (home / "clips").mkdir(parents=True)
     lines = ["client_id\tpath\tsentence"]
@@ -60,9 +64,9 @@ def make_release(folder: Path, clips: Path, count: int, distinct: int) -> Path:
 
 
 def original(release: Path, folder: Path, threads: int | None = None) -> dict[str, float]:
-    """Seconds and bytes per clip of the original's map recipe with 2 processes.
+    """Return seconds and bytes per clip of the original's map recipe with 2 processes.
 
-    It leaves torch's threads as they come; `threads` = 1 is what an expert would set.
+    The recipe leaves torch's threads at their default; an expert would set `threads` to 1.
     """
     import torch
     from transformers import WhisperFeatureExtractor, WhisperTokenizer
@@ -96,13 +100,13 @@ def original(release: Path, folder: Path, threads: int | None = None) -> dict[st
     return {"seconds": seconds / len(paths), "bytes": size / len(paths)}
 
 
-def ours(release: Path, store, codec: str) -> dict[str, float]:
-    """The feature stage on a release: seconds and bytes per clip, and peak memory in MiB."""
+def ours(release: Path, store: Store, codec: Codec) -> dict[str, float]:
+    """Run the feature stage on a release; return seconds and bytes per clip, and peak MiB."""
     name = f"{codec}_{release.name.rpartition('-')[2]}"
     with Memory() as memory:
-        start, cpu = time.perf_counter(), processor_seconds()
+        start, cpu = time.perf_counter(), cpu_seconds()
         made = build_corpus(store, common_voice(release), name, Recipe(codec), processes=2)
-        seconds, cpu = time.perf_counter() - start, processor_seconds() - cpu
+        seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
     clips, size = made.metadata["clips"], 0
     for shard, version in made.metadata["shards"]:
         size += (store.open_files(shard, version).path / "clips.arrow").stat().st_size
@@ -114,13 +118,13 @@ def ours(release: Path, store, codec: str) -> dict[str, float]:
     }
 
 
-def processor_seconds() -> float:
-    """Of this process and those it started: unlike wall time, the same on a busy machine."""
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and its children; unlike wall time, load hardly moves it."""
     return sum(os.times()[:4])
 
 
 class Memory:
-    """Peak private memory of this process and its children, in MiB, watched five times a second."""
+    """Peak private memory of this process and its children, in MiB, sampled five times a second."""
 
     def __enter__(self):
         self.peak, self._done = 0.0, threading.Event()
@@ -138,11 +142,13 @@ class Memory:
 
 
 def children() -> list[int]:
+    """Return the ids of this process's children."""
     text = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()
     return [int(pid) for pid in text.split()]
 
 
 def private_mib(pid: int) -> float:
+    """Return a process's private memory in MiB, 0 if it has ended."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("RssAnon"):
@@ -153,7 +159,7 @@ def private_mib(pid: int) -> float:
 
 
 def losses(clips: list[bytes]) -> list[dict[str, float]]:
-    """For each Opus setting: bytes and milliseconds per clip, and how far log-mel moves, in dB."""
+    """Measure each Opus setting: bytes and milliseconds per clip, and the change of log-mel in dB."""
     import torch
 
     def mel(samples):
@@ -184,29 +190,35 @@ def losses(clips: list[bytes]) -> list[dict[str, float]]:
 
 
 def real_clips(count: int) -> list[bytes]:
-    """Spoken digits of real people, telephone band (8 kHz), strung to about 5 s.
+    """Join digits spoken by real people, in the telephone band (8 kHz), to clips of about 5 s.
 
-    None where LABS_DATA is not set.
+    The list is empty where LABS_DATA is not set.
     """
     files = sorted(Path(os.environ.get("LABS_DATA", "-"), "speech", "digits").glob("*.wav"))
     picked = random.Random(0).sample(files, min(len(files), 10 * count))
     strings = [picked[i : i + 10] for i in range(0, len(picked), 10)]
-    wave = lambda files: np.concatenate([audio.decode(f.read_bytes()) for f in files])  # noqa: E731
-    return [audio.encode_opus(wave(files), 128_000, 10) for files in strings]
+    joined = [np.concatenate([audio.decode(f.read_bytes()) for f in some]) for some in strings]
+    return [audio.encode_opus(samples, 128_000, 10) for samples in joined]
 
 
-def read_back(corpus: datasets.Dataset, epochs: int = 2) -> dict[str, float]:
-    """Clips a second of one worker, and its private memory after each epoch, in MiB."""
+def read_back(corpus: datasets.Dataset, epochs: int = 2) -> dict[str, Any]:
+    """Measure the clips per second of one worker, and its private MiB after each epoch."""
     from torch.utils.data import DataLoader
     from transformers import WhisperTokenizer
 
     from lab2_whisper.training.dataset import Augment, TrainingClips, collate
 
     tokenizer = WhisperTokenizer.from_pretrained(NANO_TOKENIZER, language="pl", task="transcribe")
-    result = {}
+    result: dict[str, Any] = {}
     for name, augment in [("clips_per_second_augmented", Augment()), ("clips_per_second", None)]:
         clips = TrainingClips(corpus, tokenizer, augment)
-        loader = DataLoader(clips, 16, collate_fn=collate, num_workers=1, persistent_workers=True)
+        loader: DataLoader[Any] = DataLoader(
+            clips,  # type: ignore[arg-type]  # a map-style data set needs no base class
+            batch_size=16,
+            collate_fn=collate,
+            num_workers=1,
+            persistent_workers=True,
+        )
         memory, start, seen = [], time.perf_counter(), 0
         for epoch in range(epochs if augment is None else 1):
             clips.set_epoch(epoch)
@@ -221,7 +233,7 @@ def read_back(corpus: datasets.Dataset, epochs: int = 2) -> dict[str, float]:
 
 
 def compare(releases: dict[str, Path], folder: Path, n: int) -> dict[str, dict[str, float]]:
-    """All recipes one after the other; other work on the machine hits all alike."""
+    """Run all recipes one after the other, so that other work on the machine affects all alike."""
     store = open_store(folder / f"store{n}")
     return {
         "as_it_comes": original(releases["quarter"], folder),
@@ -235,15 +247,15 @@ def compare(releases: dict[str, Path], folder: Path, n: int) -> dict[str, dict[s
 
 
 def medians(rounds: list[dict]) -> dict[str, dict[str, float]]:
-    """Of each figure of each recipe over the rounds."""
+    """Return the median over the rounds of each figure of each recipe."""
     return {
         recipe: {key: float(np.median([r[recipe][key] for r in rounds])) for key in figures}
         for recipe, figures in rounds[0].items()
     }
 
 
-def described(runs: dict, recipe: str, small: int) -> dict[str, float]:
-    """Size and time of a recipe; two sizes of release tell start-up from what a clip costs."""
+def described(runs: dict, recipe: str, small: int) -> dict[str, Any]:
+    """Return a recipe's size and time; two sizes of release separate start-up from clips."""
     whole, tenth = (
         runs[recipe]["seconds"] * small,
         runs[f"{recipe}_tenth"]["seconds"] * small / 10,
@@ -258,7 +270,7 @@ def described(runs: dict, recipe: str, small: int) -> dict[str, float]:
 
 
 def growth(name: str, small: dict, large: dict) -> dict[str, float]:
-    """What ten times the clips cost: processor time, wall time, peak memory."""
+    """Return by how much ten times the clips multiply CPU time, wall time and peak memory."""
     return {
         f"{name}time_growth_10x": round(10 * large["cpu"] / small["cpu"], 2),
         f"{name}wall_growth_10x": round(10 * large["seconds"] / small["seconds"], 2),
@@ -267,21 +279,23 @@ def growth(name: str, small: dict, large: dict) -> dict[str, float]:
 
 
 def ratios(runs: dict, recipes: dict) -> dict[str, float]:
-    """How many times smaller and faster ours is than the original's recipe."""
-    figures, original = {}, runs["one_thread"]
+    """Return how many times smaller and faster ours is than the original's recipe."""
+    figures: dict[str, float] = {}
+    theirs = runs["one_thread"]
     for name, codec in (("", "opus"), ("source_", "source")):
         seconds = runs[codec]["seconds"]
         further = recipes["one_thread"]["marginal_ms"] / recipes[codec]["marginal_ms"]
         figures |= {
-            f"{name}bytes_ratio": round(original["bytes"] / runs[codec]["bytes"], 1),
+            f"{name}bytes_ratio": round(theirs["bytes"] / runs[codec]["bytes"], 1),
             f"{name}seconds_ratio": round(runs["as_it_comes"]["seconds"] / seconds, 2),
-            f"{name}seconds_ratio_one_thread": round(original["seconds"] / seconds, 2),
+            f"{name}seconds_ratio_one_thread": round(theirs["seconds"] / seconds, 2),
             f"{name}seconds_ratio_one_thread_marginal": round(further, 2),
         }
     return figures
 
 
 def main(quick: bool) -> None:
+    """Run the benchmark; `quick` takes a tenth of the clips and keeps no results."""
     small, distinct, rounds = (100, 20, 1) if quick else (1_000, 200, 3)
     large = 10 * small
     sizes = {"tenth": small // 10, "quarter": small // 4, "small": small, "large": large}
@@ -296,7 +310,7 @@ def main(quick: bool) -> None:
         }
         store = open_store(folder / "store")
         runs = medians([compare(releases, folder, n) for n in range(rounds)])
-        many = {codec: ours(releases["large"], store, codec) for codec in ("opus", "source")}
+        many = {codec: ours(releases["large"], store, codec) for codec in CODECS}
         corpus = open_corpus(store, f"opus_{large}").select(range(large // 2))
         figures = measured(runs, many, small) | read_back(corpus)
     figures["clips"], figures["distinct_clips"] = [small, large], distinct
@@ -309,7 +323,7 @@ def main(quick: bool) -> None:
 
 
 def measured(runs: dict, many: dict, small: int) -> dict:
-    """Figures of the runs on `small` clips, their medians, and of those on ten times as many."""
+    """Combine the medians of the runs on `small` clips with the runs on ten times as many."""
     recipes = {recipe: described(runs, recipe, small) for recipe in ("one_thread", *many)}
     figures = ratios(runs, recipes)
     for name, codec in (("", "opus"), ("source_", "source")):
@@ -320,11 +334,12 @@ def measured(runs: dict, many: dict, small: int) -> dict:
             "peak_mib": [round(run[codec]["peak"]) for run in (runs, many)],
         }
     as_it_comes = {"ms_as_it_comes": round(1000 * runs["as_it_comes"]["seconds"], 1)}
-    original = recipes.pop("one_thread") | as_it_comes
-    return figures | {"original": original} | recipes
+    theirs = recipes.pop("one_thread") | as_it_comes
+    return figures | {"original": theirs} | recipes
 
 
 def table(figures: dict) -> str:
+    """Return the figures as a table for people."""
     lines = [f"{'':28}{'bytes/clip':>12}{'ms/clip':>10}{'start-up s':>12}{'marginal ms':>13}"]
     names = {
         "original": "original's map, one thread",
@@ -334,7 +349,7 @@ def table(figures: dict) -> str:
     row = "{:28}{bytes:>12}{ms:>10}{startup_s:>12}{marginal_ms:>13}"
     lines += [row.format(name, **figures[kind]) for kind, name in names.items()]
     as_it_comes = figures["original"]["ms_as_it_comes"]
-    lines.insert(2, f"{'original as it comes':28}{'':>12}{as_it_comes:>10}")
+    lines.insert(2, f"{'original unchanged':28}{'':>12}{as_it_comes:>10}")
     lines.append(f"\n{'Opus bit/s':>12}{'complexity':>12}{'bytes':>8}{'ms':>8}{'log-mel dB':>12}")
     for row in figures["settings"]:
         lines.append("{bitrate:>12}{complexity:>12}{bytes:>8}{ms:>8}{log_mel_db:>12}".format(**row))

@@ -1,4 +1,10 @@
-"""Sound: any container people have to 16 kHz mono float32; Opus; log-mel."""
+"""Audio: decode any container to 16 kHz mono float32, encode to Opus, compute log-mel.
+
+decode(data)                        a whole recording, shape (samples,)
+decode_blocks(file, max_seconds)    the same in blocks of about a second
+measure(data)                       its length in seconds, several times faster
+log_mel(samples)                    what Whisper sees, shape (B, n_mels, frames)
+"""
 
 from __future__ import annotations
 
@@ -6,39 +12,47 @@ import contextlib
 import functools
 import io
 from collections.abc import Iterator
-from typing import BinaryIO
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
 
 import av
 import numpy as np
 
 from lab2_whisper.schema import HOP_SAMPLES, N_FFT, N_MELS, SAMPLE_RATE, WINDOW_SECONDS, LabError
 
+if TYPE_CHECKING:  # the processes that encode start faster without these
+    import torch
+    from av.container import InputContainer
+
 # Demuxers by their libav names. No playlist (hls, concat, dash): those open other files.
 FORMATS = "wav,w64,aiff,mp3,aac,mov,mp4,m4a,3gp,ogg,flac,matroska,webm,amr,asf,caf"
 BLOCK_SECONDS = 1
 MAX_ODD_FRAMES = 5  # frames with a corrupt header that a recording may have
-RATES = range(4_000, 400_001)  # samples a second; others ask for much memory, and are no sound
+SAMPLE_RATES = range(4_000, 400_001)  # Hz; others are not speech, and resampling takes much memory
 MAX_PACKET_BYTES, MAX_PACKET_SECONDS = 8 * 2**20, 60  # far more than any recorder writes
-MIN_GAP_SECONDS = 0.1  # seconds between frames from which on they are silence
-MAX_GAP_SECONDS = 60.0  # and beyond which a time stamp is wrong, in a file that tells no length
+MIN_GAP_SECONDS = 0.1  # a shorter gap between two frames is not filled
+MAX_GAP_SECONDS = 60.0  # a longer one is a wrong time stamp, where the file declares no length
 
 
 class Undecodable(LabError):
-    """What was given is not audio that can be read."""
+    """The data is not audio that can be read."""
 
 
 class CutShort(Undecodable):
-    """The file declares more sound than it holds."""
+    """The file declares more audio than it holds."""
 
 
 class TooLong(LabError):
-    """There is more sound than was allowed; the rest was not decoded."""
+    """There is more audio than is allowed; the rest was not decoded."""
+
+
+# -------------------------------------------------------------------------------- decoding
 
 
 def decode(media: bytes | BinaryIO, max_seconds: float = WINDOW_SECONDS) -> np.ndarray:
-    """A whole recording as 16 kHz mono float32, shape (samples,).
+    """Decode a whole recording to 16 kHz mono float32, shape (samples,).
 
-    Raises Undecodable, CutShort, or TooLong for more than `max_seconds` of sound.
+    Raises Undecodable, CutShort, or TooLong for more than `max_seconds` of audio.
     """
     return np.concatenate(list(decode_blocks(media, max_seconds)))
 
@@ -46,79 +60,80 @@ def decode(media: bytes | BinaryIO, max_seconds: float = WINDOW_SECONDS) -> np.n
 def decode_blocks(
     media: bytes | BinaryIO, max_seconds: float, keep_time: bool = False
 ) -> Iterator[np.ndarray]:
-    """The same in blocks of about a second, so that hours of sound need no memory.
+    """Decode a recording to 16 kHz mono float32 in blocks of about a second, shape (samples,).
 
-    `media` is bytes or an open binary file: libav gets no path, so it can open no other file.
-    A damaged packet is left out. What was yielded before an exception is good sound.
-    `keep_time` puts silence where time stamps leave gaps, so that subtitles fit a video.
+    A recording of hours therefore needs little memory. `media` is bytes or an open binary file:
+    libav gets no path, so it can open no other file. Damaged packets are skipped. `keep_time` puts
+    silence where the time stamps leave gaps, so that subtitles fit a video.
+
+    Raises Undecodable, CutShort, or TooLong for more than `max_seconds` of audio; the blocks
+    yielded before are valid.
     """
     count, limit = 0, round(max_seconds * SAMPLE_RATE)
-    try:
-        with _open(media) as container:
-            stream = _audio_stream(container)
-            declared = _declared_seconds(container, stream, media)
-            clock = _clock(container) if keep_time else None
-            for block in _resampled(_frames(container, stream), clock):
-                yield block[: limit - count]
-                count += len(block)
-                if count > limit:
-                    raise TooLong(
-                        f"This is more than {max_seconds:g} s of sound, the limit here. "
-                        "Cut it into shorter recordings."
-                    )
-    except (av.error.FFmpegError, ValueError) as error:  # ValueError: see _resampled
-        raise Undecodable(f"This is not audio that can be read ({_reason(error)}).") from None
+    with _opened(media) as (container, stream):
+        declared = _declared_seconds(container, stream, media)
+        clock = _clock(container) if keep_time else None
+        for block in _resampled(_frames(container, stream), clock):
+            yield block[: limit - count]
+            count += len(block)
+            if count > limit:
+                raise TooLong(
+                    f"The recording is longer than {max_seconds:g} s, the limit here. "
+                    "Cut it into shorter recordings."
+                )
     _check_length(count / SAMPLE_RATE, declared)
 
 
 def measure(media: bytes | BinaryIO, max_seconds: float = WINDOW_SECONDS) -> float:
-    """Seconds of sound by its packets, of which only the first second is decoded.
+    """Return the seconds of audio by its packets, of which only the first second is decoded.
 
-    Several times faster than `decode`. It raises the same for what is no audio, cut short or too
-    long, but does not see damage past that second, where `decode` may find less sound.
+    This is several times faster than `decode`, but does not see damage after the first second,
+    where `decode` may find less audio. Raises Undecodable, CutShort, or TooLong for more than
+    `max_seconds` of audio.
     """
     ticks = decoded = 0
-    try:
-        with _open(media) as container:
-            stream = _audio_stream(container)
-            declared = _declared_seconds(container, stream, media)
-            limit = (max_seconds + 0.1) / stream.time_base  # packets hold a little padding
-            for packet in container.demux(stream):
-                ticks += packet.duration or 0
-                if decoded < SAMPLE_RATE:
-                    decoded += sum(frame.samples for frame in _decoded(packet))
-                if ticks > limit:
-                    raise TooLong(f"This is more than {max_seconds:g} s of sound.")
-            seconds = float(ticks * stream.time_base)
-    except (av.error.FFmpegError, ValueError) as error:
-        raise Undecodable(f"This is not audio that can be read ({_reason(error)}).") from None
+    with _opened(media) as (container, stream):
+        declared = _declared_seconds(container, stream, media)
+        for packet in container.demux(stream):
+            ticks += packet.duration or 0
+            if decoded < SAMPLE_RATE:
+                decoded += sum(frame.samples for frame in _decoded(packet))
+            if _seconds(ticks, stream) > max_seconds + 0.1:  # packets hold a little padding
+                raise TooLong(f"The recording is longer than {max_seconds:g} s.")
+        seconds = _seconds(ticks, stream)
     _check_length(seconds if decoded else 0, declared)
     return seconds
 
 
 def expected_seconds(media: bytes | BinaryIO) -> tuple[float | None, float | None]:
-    """The length that the file claims, and the length it seems to have where it claims none.
+    """Return the length that the file declares, and that or libav's estimate, both in seconds.
 
-    None where there is nothing to go by, as in a browser's recording. Raises Undecodable.
+    Each is None where it is unknown, as in a browser's recording. Raises Undecodable.
     """
-    try:
-        with _open(media) as container:
-            claimed = _declared_seconds(container, _audio_stream(container), media)
-            return claimed, claimed or (container.duration or 0) / av.time_base or None
-    except (av.error.FFmpegError, ValueError) as error:
-        raise Undecodable(f"This is not audio that can be read ({_reason(error)}).") from None
+    with _opened(media) as (container, stream):
+        declared = _declared_seconds(container, stream, media)
+        return declared, declared or (container.duration or 0) / av.time_base or None
 
 
-def _open(media: bytes | BinaryIO):
+@contextmanager
+def _opened(media: bytes | BinaryIO) -> Iterator[tuple[InputContainer, av.AudioStream]]:
+    """Open a recording and its first audio stream; whatever libav refuses is Undecodable."""
     file = io.BytesIO(media) if isinstance(media, bytes) else media
-    options = {"format_whitelist": FORMATS, "codec_whitelist": _sound_codecs()}
-    # tags in cp1250 are common, and nobody reads them here
-    return av.open(file, options=options, metadata_errors="replace")
+    options = {"format_whitelist": FORMATS, "codec_whitelist": _audio_codecs()}
+    try:
+        # tags in cp1250 are common, and nothing here reads them
+        with av.open(file, "r", options=options, metadata_errors="replace") as container:
+            if not container.streams.audio:
+                raise Undecodable("This file has no sound in it.")
+            yield container, container.streams.audio[0]
+    except (av.error.FFmpegError, ValueError) as error:  # ValueError: PyAV's own, and _decoded's
+        reason = getattr(error, "strerror", None) or error
+        raise Undecodable(f"This is not audio that can be read ({reason}).") from error
 
 
 @functools.cache
-def _sound_codecs() -> str:
-    """libav's decoders of sound: opening a file would else decode a picture of any size in it."""
+def _audio_codecs() -> str:
+    """List libav's audio decoders, so that no cover picture, of any size, is decoded."""
     found = []
     for name in sorted(av.codecs_available):
         with contextlib.suppress(ValueError):  # some only encode
@@ -127,32 +142,39 @@ def _sound_codecs() -> str:
     return ",".join(found)
 
 
-def _audio_stream(container):
-    if not container.streams.audio:
-        raise Undecodable("This file has no sound in it.")
-    return container.streams.audio[0]
+# --------------------------------------------------------------------- lengths and clocks
 
 
-def _declared_seconds(container, stream, media: bytes | BinaryIO) -> float | None:
-    """The length that the file claims; None where it claims none (a browser's recording)."""
-    guessed = container.format.name == "mp3" and not _mp3_tells_length(media)
-    if guessed or container.format.name == "aac":
-        return None  # libav guesses from the first frames: wrong where the bitrate varies
+def _seconds(ticks: int, stream: av.AudioStream) -> float:
+    assert stream.time_base is not None  # it is set in every stream that was opened to be read
+    return float(ticks * stream.time_base)
+
+
+def _declared_seconds(
+    container: InputContainer, stream: av.AudioStream, media: bytes | BinaryIO
+) -> float | None:
+    """Return the length that the file declares, or None (a browser's recording declares none)."""
+    estimated = container.format.name == "mp3" and not _mp3_declares_length(media)
+    if estimated or container.format.name == "aac":
+        return None  # libav extrapolates from the first frames: wrong where the bitrate varies
     if stream.duration:
-        return float(stream.duration * stream.time_base)
+        return _seconds(stream.duration, stream)
     if container.streams.video:
-        return None  # the length is the picture's, and its sound may end long before
+        return None  # the length is the picture's, and the audio may end long before
     return container.duration / av.time_base if container.duration else None
 
 
-def _clock(container) -> tuple[float, float | None]:
-    """Where a player's clock begins, as video may start before the sound, and where it ends."""
+def _clock(container: InputContainer) -> tuple[float, float | None]:
+    """Return where a player's clock begins and, if known, ends, in seconds.
+
+    It does not begin with the audio where the video starts before it.
+    """
     start = (container.start_time or 0) / av.time_base
     return start, start + container.duration / av.time_base if container.duration else None
 
 
-def _mp3_tells_length(media: bytes | BinaryIO) -> bool:
-    """Whether an MP3 begins with a frame of facts (Xing, Info or VBRI), after any ID3v2 tag."""
+def _mp3_declares_length(media: bytes | BinaryIO) -> bool:
+    """Return whether an MP3 begins, after any ID3v2 tag, with a Xing, Info or VBRI header."""
     file = io.BytesIO(media) if isinstance(media, bytes) else media
     place = file.tell()
     file.seek(0)
@@ -170,27 +192,32 @@ def _check_length(seconds: float, declared: float | None) -> None:
     if not seconds:
         raise Undecodable("There is no sound in this file that can be decoded.")
     if declared and seconds < 0.9 * declared - 0.2:
-        raise CutShort(f"The file is cut short: {seconds:.1f} s of the {declared:.1f} s it claims.")
+        raise CutShort(
+            f"The file is cut short: it holds {seconds:.1f} s of the {declared:.1f} s it declares."
+        )
 
 
-def _frames(container, stream) -> Iterator[av.AudioFrame]:
+# ---------------------------------------------------------------------- frames and blocks
+
+
+def _frames(container: InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
     for packet in container.demux(stream):
         yield from _decoded(packet)
 
 
-def _decoded(packet) -> list[av.AudioFrame]:
-    """A packet's sound. One that is longer than any recorder writes is a ValueError.
+def _decoded(packet: av.Packet[av.AudioStream]) -> list[av.AudioFrame]:
+    """Decode a packet; a damaged one gives no frames. Raises ValueError for an oversized one.
 
-    A small file may hold hours in one packet, which would all be in memory at once.
+    A small file may hold hours in one packet, all of which would be in memory at once.
     """
     if packet.size > MAX_PACKET_BYTES:
         raise ValueError(f"a packet of {packet.size / 2**20:.0f} MiB")
     try:
         frames = packet.decode()
     except av.error.InvalidDataError:
-        return []  # one damaged packet: the others may be whole
+        return []  # the other packets may be whole
     for frame in frames:
-        if frame.sample_rate not in RATES:
+        if frame.sample_rate not in SAMPLE_RATES:
             raise ValueError(f"{frame.sample_rate} samples a second")
         if frame.samples > MAX_PACKET_SECONDS * frame.sample_rate:
             raise ValueError(f"a packet of {frame.samples / frame.sample_rate:.0f} s")
@@ -200,21 +227,21 @@ def _decoded(packet) -> list[av.AudioFrame]:
 def _resampled(
     frames: Iterator[av.AudioFrame], clock: tuple[float, float | None] | None = None
 ) -> Iterator[np.ndarray]:
-    """Blocks of 16 kHz mono. Frames are gathered first: resampling each alone costs more.
+    """Resample frames to blocks of 16 kHz mono float32, each of about a second, shape (samples,).
 
-    `clock`, in seconds, is where a player's clock begins and, if known, ends; gaps in the time
-    stamps between them are filled with silence. Without it nobody looks at time stamps.
+    Frames are gathered first, because resampling each one alone costs more. `clock` is where a
+    player's clock begins and, if known, ends, in seconds: gaps between time stamps within it
+    become silence. Without it time stamps are ignored.
     """
     resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
     gathered = av.AudioFifo()
-    seconds, end = clock or (None, None)
-    for frame in _alike(frames):
-        gap = _gap(frame, seconds, end)
+    expected, end = clock or (0.0, None)
+    for frame in _uniform(frames):
+        gap = _gap(frame, expected, end) if clock else 0.0
         if gap and gathered.samples:
             yield from _arrays(resampler.resample(gathered.read()))
         yield from _silence(gap)
-        if clock:
-            seconds += gap + frame.samples / frame.sample_rate
+        expected += gap + frame.samples / frame.sample_rate
         frame.pts = None
         gathered.write(frame)
         if gathered.samples >= BLOCK_SECONDS * frame.sample_rate:
@@ -224,16 +251,17 @@ def _resampled(
         yield from _arrays(resampler.resample(None))
 
 
-def _alike(frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
-    """The frames that are of the first one's form.
+def _uniform(frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
+    """Yield the frames that have the first one's sample format, channel layout and rate.
 
-    A few of another form are left out, as a corrupt header makes them; more are a ValueError, as
-    the sound changes midway.
+    A corrupt header makes a frame look different, so a few others are left out. More of them mean
+    that the audio really changes midway: a ValueError.
     """
-    form, odd = None, 0
+    first, odd = None, 0
     for frame in frames:
-        form = form or _form(frame)
-        if _form(frame) == form:
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        first = first or form
+        if form == first:
             yield frame
             continue
         odd += 1
@@ -241,13 +269,13 @@ def _alike(frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
             raise ValueError("its format changes midway")
 
 
-def _gap(frame: av.AudioFrame, expected: float | None, end: float | None) -> float:
-    """Seconds of silence before a frame that was expected earlier; mostly none."""
-    if expected is None or frame.time is None:
+def _gap(frame: av.AudioFrame, expected: float, end: float | None) -> float:
+    """Return the seconds of silence before a frame expected at `expected` s, usually 0."""
+    if frame.time is None:
         return 0.0
     late = frame.time - expected
-    true = frame.time <= end if end else late < MAX_GAP_SECONDS
-    return late if late > MIN_GAP_SECONDS and true else 0.0
+    plausible = frame.time <= end if end else late < MAX_GAP_SECONDS
+    return late if late > MIN_GAP_SECONDS and plausible else 0.0
 
 
 def _silence(seconds: float) -> Iterator[np.ndarray]:
@@ -255,23 +283,18 @@ def _silence(seconds: float) -> Iterator[np.ndarray]:
         yield np.zeros(min(SAMPLE_RATE, round(seconds * SAMPLE_RATE) - done), np.float32)
 
 
-def _form(frame: av.AudioFrame) -> tuple:
-    return frame.format.name, frame.layout.name, frame.sample_rate
-
-
 def _arrays(frames: list[av.AudioFrame]) -> Iterator[np.ndarray]:
     yield from (frame.to_ndarray()[0] for frame in frames)
 
 
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
+# -------------------------------------------------------------------- encoding and log-mel
 
 
 def encode_opus(samples: np.ndarray, bitrate: int, complexity: int) -> bytes:
-    """16 kHz mono float32, shape (samples,), as an Ogg Opus file.
+    """Encode 16 kHz mono float32, shape (samples,), as an Ogg Opus file.
 
-    `bitrate` in bit/s, `complexity` from 0 (fast) to 10 (small). Packets of 60 ms, the longest
-    there are, since nothing here waits for the next one.
+    `bitrate` in bit/s, `complexity` from 0 (fast) to 10 (small). Packets last 60 ms, Opus's
+    maximum, which saves bytes; the delay that they add does not matter here.
     """
     options = {"compression_level": str(complexity), "frame_duration": "60"}
     return encode(samples, SAMPLE_RATE, bitrate, container="ogg", codec="libopus", options=options)
@@ -286,12 +309,16 @@ def encode(
     codec: str,
     options: dict[str, str] | None = None,
 ) -> bytes:
-    """Mono float32 at `rate` samples a second as a file; libav's names of container and codec."""
+    """Encode mono float32, shape (samples,), at `rate` Hz as a file.
+
+    `bitrate` in bit/s; `container`, `codec` and the codec's `options` have libav's names.
+    """
     buffer = io.BytesIO()
-    # bitexact: no random serial numbers or version tags, so the same sound gives the same bytes
+    # bitexact: no random serial numbers or version tags, so the same samples give the same bytes
     exact = {"fflags": "+bitexact"}
     with av.open(buffer, "w", format=container, container_options=exact) as output:
         stream = output.add_stream(codec, rate=rate, layout="mono", options=options or {})
+        assert isinstance(stream, av.AudioStream), f"{codec} is not an audio codec"
         stream.bit_rate = bitrate
         planar = np.ascontiguousarray(samples[None, :], dtype=np.float32)
         frame = av.AudioFrame.from_ndarray(planar, format="fltp", layout="mono")
@@ -301,21 +328,22 @@ def encode(
     return buffer.getvalue()
 
 
-def log_mel(samples, n_mels: int = N_MELS):
-    """Whisper's log-mel of a batch of equally long windows, on whatever device they are.
+def log_mel(samples: torch.Tensor, n_mels: int = N_MELS) -> torch.Tensor:
+    """Compute Whisper's log-mel of a batch of equally long windows, on the device they are on.
 
-    `samples`: float32 tensor, 16 kHz, shape (B, window), a whole number of 10 ms hops, at most
-    30 s. Returns float32, shape (B, n_mels, window / 160), equal to the first frames of what
-    Whisper's own extractor gives for the same sound padded to 30 s.
+    `samples`: 16 kHz float32, shape (B, window), at most 30 s and a multiple of HOP_SAMPLES.
+    Returns float32, shape (B, n_mels, window / HOP_SAMPLES), equal to the first frames that
+    openai/whisper's log_mel_spectrogram gives for the same audio padded to 30 s.
     """
-    import torch  # not at the top: the processes that encode do without it
+    import torch
 
     window = samples.shape[-1]
-    beyond = min(N_FFT, WINDOW_SECONDS * SAMPLE_RATE - window)  # the silence that follows in 30 s
+    # the last frames reach into the silence that follows in a window of 30 s
+    beyond = min(N_FFT, WINDOW_SECONDS * SAMPLE_RATE - window)
     samples = torch.nn.functional.pad(samples, (0, max(0, beyond)))
     hann = torch.hann_window(N_FFT, device=samples.device)
     spectrum = torch.stft(samples, N_FFT, HOP_SAMPLES, window=hann, return_complex=True)
-    power = spectrum[..., : window // HOP_SAMPLES].abs() ** 2
+    power = spectrum[..., : window // HOP_SAMPLES].abs() ** 2  # (B, N_FFT / 2 + 1, frames)
     mel = torch.from_numpy(_mel_filters(n_mels)).to(samples.device) @ power
     log = mel.clamp(min=1e-10).log10()
     log = torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8)

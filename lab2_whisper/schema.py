@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from labstore import Model
 
 LANGUAGE = "pl"  # a Common Voice locale
-SAMPLE_RATE = 16_000  # samples a second, mono
-WINDOW_SECONDS = 30  # the longest clip that Whisper sees at once
-HOP_SAMPLES = 160  # samples between two log-mel frames: 100 frames a second
-N_FFT = 400
+SAMPLE_RATE = 16_000  # Hz, mono
+WINDOW_SECONDS = 30  # the length of Whisper's input window
+HOP_SAMPLES = 160  # between two log-mel frames: 100 frames a second
+N_FFT = 400  # samples
 N_MELS = 80  # 128 for large-v3
 
 SPLITS = ("train", "validation", "test")
@@ -19,22 +20,22 @@ NANO_CORPUS = Path(__file__).parent / "nano" / "cv-corpus-nano-1.0-2026-11-23"
 NANO_TOKENIZER = Path(__file__).parent / "nano" / "tokenizer"
 NANO_MODEL = Path(__file__).parent / "nano" / "model"
 
-# Beside a model's transformers weights, as training publishes them:
-FOR_PAGES = "ctranslate2"  # the folder of its CTranslate2 copy
-RECORD = "whisper_lab.json"  # what else serving has to know: {"short_context": true}
+# What training publishes in a model's folder beside its transformers weights:
+FOR_PAGES = "ctranslate2"  # a folder: the model converted to CTranslate2
+RECORD = "whisper_lab.json"  # what inference needs to know besides: {"short_context": true}
 
-COLUMNS = {  # one record of a corpus, and the type of each field in Arrow
+COLUMNS = {  # the columns of a corpus and their Arrow types
     "clip_id": "string",
-    "audio": "binary",  # Ogg Opus, or the bytes of the source
+    "audio": "binary",  # Ogg Opus, or the source's own bytes
     "text": "string",  # Unicode NFC
     "split": "string",  # one of SPLITS
     "speaker": "string",
-    "source": "string",  # release or data set
+    "source": "string",  # name of the release or data set
     "locale": "string",
     "seconds": "float32",
 }
 
-DROPPED = (  # why a clip of a source is not in the corpus
+DropReason = Literal[  # why a clip of a source is not in the corpus
     "malformed line",
     "listed twice",
     "empty text",
@@ -47,30 +48,33 @@ DROPPED = (  # why a clip of a source is not in the corpus
     "cut short",
     "too short",
     "too long",
-)
+]
 
-LETTERS = {  # lower case; q, v and x occur in Polish names. Other locales: any letter is let in.
+LETTERS = {  # lower case; q, v and x occur in Polish names. Other locales: any letter is accepted.
     "pl": "aąbcćdeęfghijklłmnńoóprsśtuwyzźżqvx",
 }
 
 
 class LabError(Exception):
-    """Something that a person has to mend; the message says what, and what to do next."""
+    """A problem that the user can fix; the message states what is wrong and what to do next."""
 
 
 def model_of(corpus: str) -> Model:
-    """The line of models tuned for a corpus; which is best is decided on that corpus's test."""
+    """Return the store's model for a corpus; its best version has the lowest test WER there."""
     return Model(name=f"whisper_{corpus}", metric="wer", direction="min")
 
 
 def whisper_language(locale: str) -> str:
-    """The language that Whisper's tokenizer is told for a locale: "zh" for "zh-CN"."""
+    """Return Whisper's code for the language of a locale: "zh" for "zh-CN".
+
+    Raises LabError for a language that Whisper does not know.
+    """
     from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
     language = locale.partition("-")[0]
     if language not in LANGUAGES:
         raise LabError(
             f"Whisper does not know the language of the locale {locale!r}. It knows "
-            f"{', '.join(sorted(LANGUAGES))}: choose the nearest for the tokenizer."
+            f"{', '.join(sorted(LANGUAGES))}: choose the closest of them for the tokenizer."
         )
     return language

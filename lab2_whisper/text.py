@@ -1,28 +1,32 @@
-"""How text is compared: the one place for the lab's rules about what people write.
+"""How text is normalised, compared and checked: the one place for the lab's rules about text.
 
-normalise("Zażółć  gęślą")          the text as it is stored: NFC, single spaces
+normalise("Zażółć  gęślą")          text as it is stored: Unicode NFC, single spaces
 normalise_for_wer("Ale, jak to?!")  "ale jak to": what the normalised error rates compare
-text_problem("Привет", "pl")        why a sentence cannot be learned from, or None
+letters_only("Ala - ma kota.")      "ala ma kota": equal for sentences that leak between splits
+text_problem("Привет", "pl")        why a clip with this text is dropped, or None
 """
 
 from __future__ import annotations
 
 import unicodedata
 
-from lab2_whisper.schema import LETTERS
+from lab2_whisper.schema import LETTERS, DropReason
 
-UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # languages written without spaces
+# Languages written without spaces, the same as in openai/whisper's split_to_word_tokens
+UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 
 
 def normalise(text: str) -> str:
-    """Return the text in Unicode NFC (one character for each Polish letter) with single spaces."""
+    """Return the text in Unicode NFC, where a Polish letter is one character, with single spaces."""
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
 def normalise_for_wer(text: str) -> str:
-    """Lower the case and remove punctuation and brackets, by the rule Whisper's authors published.
+    """Return the text in lower case without punctuation and without what brackets enclose.
 
-    Polish letters stay. Error rates on most model cards are of texts normalised like this.
+    This is the basic normaliser of Radford et al. 2022, "Robust Speech Recognition via Large-Scale
+    Weak Supervision", appendix C, as transformers has it. Polish letters stay. Most model cards
+    give error rates of texts normalised like this.
     """
     from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
@@ -30,16 +34,19 @@ def normalise_for_wer(text: str) -> str:
 
 
 def letters_only(text: str) -> str:
-    """Return letters, digits and single spaces in lower case: sentences equal by it are the same."""
+    """Return the letters and digits of a text in lower case, with single spaces between words.
+
+    Two sentences that differ only in case and punctuation give the same result.
+    """
     kept = "".join(c for c in text.lower() if c.isalnum() or c == " ")
-    return " ".join(kept.split())  # a dash leaves two spaces
+    return " ".join(kept.split())  # a dash between words leaves two spaces
 
 
-def text_problem(text: str, locale: str) -> str | None:
-    """Return why a text cannot be learned from, one of schema.DROPPED, or None.
+def text_problem(text: str, locale: str) -> DropReason | None:
+    """Return why a clip with this text (as normalise returns it) is dropped, or None.
 
-    Digits, punctuation and signs such as % are accepted; letters only those of the language, or
-    any where schema.LETTERS has no row for it.
+    Digits, punctuation and signs such as % are accepted. Letters must be in schema.LETTERS for
+    the locale; a locale that is not there accepts any letter.
     """
     if not any(character.isalnum() for character in text):
         return "empty text"

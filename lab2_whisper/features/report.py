@@ -1,4 +1,4 @@
-"""What is in a corpus: hours, speakers, lengths, characters, sentences that leak."""
+"""What a corpus contains: hours, speakers, clip lengths, characters, sentences that leak."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lab2_whisper.text import letters_only
 
 @dataclass(frozen=True)
 class CorpusReport:
-    """Facts of a corpus. `splits` has one row a split: clips, hours, speakers, words."""
+    """Facts about a corpus. `splits` has a row for each split: clips, hours, speakers, words."""
 
     splits: pd.DataFrame
     seconds: np.ndarray  # of each clip
     characters: Counter[str]  # lower case
-    shared_sentences: list[str]  # in train and in validation or test, case and punctuation aside
-    shared_speakers: list[str]
+    shared_sentences: list[str]  # in train and held out, apart from case and punctuation
+    shared_speakers: list[str]  # in train and held out (validation or test)
 
     def __str__(self) -> str:
         letters = "".join(sorted(c for c in self.characters if c.isalpha()))
@@ -30,13 +30,13 @@ class CorpusReport:
             f"clips last {np.median(self.seconds):.1f} s (median), {self.seconds.min():.1f} to "
             f"{self.seconds.max():.1f} s\n"
             f"letters: {letters}\n"
-            f"sentences of train that are also in validation or test: {len(self.shared_sentences)}"
-            f"\nspeakers of train who are also there: {len(self.shared_speakers)}"
+            f"train sentences also in validation or test: {len(self.shared_sentences)}\n"
+            f"train speakers also in validation or test: {len(self.shared_speakers)}"
         )
 
 
 def describe(corpus: datasets.Dataset) -> CorpusReport:
-    """The report of a whole corpus as open_corpus() gives it. No audio is read."""
+    """Report on a whole corpus as open_corpus() returns it. No audio is read."""
     rows = corpus.select_columns(["text", "split", "speaker", "seconds"]).to_pandas()
     rows["words"] = rows["text"].str.split().str.len()
     splits = rows.groupby("split").agg(

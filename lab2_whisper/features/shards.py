@@ -2,10 +2,10 @@
 
     build_corpus(store, source, "nano_pl")       source -> shards and one version that lists them
 
-A shard is named after what its source says of its clips (for files on disk also their size and
-time) and the recipe, so one that the store already has is never made again: after a kill the same
-call goes on where it was, and a recording that was mended is read anew. One shard at a time lies
-in a temporary folder.
+A shard is named after its clips as the source lists them (for files on disk with size and time)
+and the recipe, so a shard that is already on the store is never made again: after a kill the same
+call continues where it stopped, and a recording that was replaced is read again. Only one shard at
+a time is in a temporary folder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 import tempfile
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
@@ -30,21 +30,21 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from lab2_whisper.features.clips import DEFAULT, Recipe, Row, prepare
-from lab2_whisper.features.sources import Clip, Drop, Source
+from lab2_whisper.features.sources import Clip, Drop, Read, Source
 from lab2_whisper.schema import COLUMNS, LabError
 from lab2_whisper.text import normalise, text_problem
 from labstore import Damaged, FilesVersion, NotFound, Store
 from labstore.contract import check_name
 
 SHARD_MB = 200
-FINGERPRINT = 12  # characters that tell shards apart, at the end of its name
-BATCH = 16  # clips that a process gets at once, and rows of an Arrow batch
+FINGERPRINT_CHARS = 12  # at the end of a shard's name
+BATCH_CLIPS = 16  # of one task for a worker process, and of an Arrow batch
 ARROW = pa.schema([(name, getattr(pa, type_)()) for name, type_ in COLUMNS.items()])
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Clips that are stored together, under a name made from them and the recipe."""
+    """Clips that are stored together, under a name derived from them and the recipe."""
 
     name: str
     clips: tuple[Clip, ...]
@@ -58,7 +58,7 @@ class Plan:
     source: Source
     recipe: Recipe
     shards: tuple[Shard, ...]
-    drops: tuple[Drop, ...]  # for their text; sound is looked at when a shard is made
+    drops: tuple[Drop, ...]  # for their text; audio is checked when a shard is made
 
 
 def build_corpus(
@@ -70,30 +70,32 @@ def build_corpus(
     processes: int | None = None,
     shard_mb: float = SHARD_MB,
 ) -> FilesVersion:
-    """Store a source's clips as the corpus `name`, on all cores, and return its version.
+    """Store a source's clips as the corpus `name` and return its version.
 
-    Its metadata tell clips, seconds, dropped (a count by reason), recipe and shards; its file
-    dropped.tsv lists each clip left out. Run again after an interruption, it makes only the
-    shards that are missing; run again after success, it returns the version there is.
+    All cores work on it, or as many `processes` as given. The version's metadata hold clips,
+    seconds, dropped (a count by reason), recipe and shards; its file dropped.tsv lists each clip
+    left out. Run again after an interruption, this makes only the shards that are missing; run
+    again after success, it returns the version there is. Raises LabError where no clip can be
+    used, the disk is full or a worker process dies.
     """
     plan = plan_corpus(source, name, recipe, shard_mb)
     stored = {shard.name: _stored(store, shard) for shard in plan.shards}
     missing = [shard for shard in plan.shards if not stored[shard.name]]
-    sounds = source.read(clip for shard in missing for clip in shard.clips)  # one pass for all
+    read = source.read(clip for shard in missing for clip in shard.clips)  # one pass for all
     total = sum(len(shard.clips) for shard in missing)
     with _workers(processes) as workers, tqdm(total=total, desc=name, unit=" clips") as bar:
         for shard in missing:
-            some = itertools.islice(sounds, len(shard.clips))
+            some = itertools.islice(read, len(shard.clips))
             batches = _prepared(plan, some, workers)
             stored[shard.name] = _save_shard(store, plan, shard, _counted(batches, bar))
-    return finish_corpus(store, plan, list(stored.values()))
+    return finish_corpus(store, plan, [version for version in stored.values() if version])
 
 
 def plan_corpus(
     source: Source, name: str, recipe: Recipe = DEFAULT, shard_mb: float = SHARD_MB
 ) -> Plan:
     """List a source, check every text, and divide the clips into shards of about `shard_mb`."""
-    check_name(f"{name}_{'0' * FINGERPRINT}")  # before the work, which may be long
+    check_name(f"{name}_{'0' * FINGERPRINT_CHARS}")  # before the work, which may take hours
     listed, drops = source.listing()
     clips = []
     for clip in listed:
@@ -110,7 +112,7 @@ def plan_corpus(
 
 
 def build_shard(store: Store, plan: Plan, shard: Shard, processes: int = 1) -> FilesVersion:
-    """One shard of a plan, for machines that share the work: made unless the store has it."""
+    """Make one shard of a plan unless the store has it, for machines that share the work."""
     found = _stored(store, shard)
     if found:
         return found
@@ -133,14 +135,14 @@ def finish_corpus(store: Store, plan: Plan, shards: list[FilesVersion]) -> Files
     }
     if not metadata["clips"]:
         reasons = ", ".join(f"{reason} {n}" for reason, n in dropped.most_common())
-        raise LabError(f"No clip of {plan.source.name} could be kept ({reasons or 'none listed'}).")
+        raise LabError(f"No clip of {plan.source.name} can be used ({reasons or 'none listed'}).")
     try:
         latest = store.open_files(plan.corpus)
         if latest.metadata == metadata:
             return latest
     except (NotFound, Damaged):
         pass
-    # read before the folder is made: a shard that cannot be read is no full disk
+    # read outside _temporary_folder, which would take an unreadable shard for a full disk
     lines = [(shard.path / "dropped.tsv").read_text(encoding="utf-8") for shard in shards]
     text = _drop_lines(plan.drops) + "".join(lines)
     with _temporary_folder() as folder:
@@ -149,7 +151,7 @@ def finish_corpus(store: Store, plan: Plan, shards: list[FilesVersion]) -> Files
 
 
 def _clips_per_shard(source: Source, clips: list[Clip], recipe: Recipe, shard_mb: float) -> int:
-    """By the size of the first clips, encoded: lengths differ too much between corpora."""
+    """Estimate it from the first clips, encoded: clips of another corpus may be much longer."""
     rows = prepare(list(source.read(clips[:64])), recipe)
     sizes = [len(row["audio"]) for row in rows if not isinstance(row, Drop)]
     return max(1, int(shard_mb * 1e6 / np.mean(sizes))) if sizes else 10_000
@@ -157,7 +159,7 @@ def _clips_per_shard(source: Source, clips: list[Clip], recipe: Recipe, shard_mb
 
 def _fingerprint(source: Source, recipe: Recipe, clips: Iterable[Clip]) -> str:
     content = [source.name, source.locale, recipe.settings(), [astuple(clip) for clip in clips]]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:FINGERPRINT]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:FINGERPRINT_CHARS]
 
 
 def _stored(store: Store, shard: Shard) -> FilesVersion | None:
@@ -180,7 +182,7 @@ def _save_shard(
                 file.write_batch(pa.RecordBatch.from_pylist(rows, ARROW))
                 seconds, clips = seconds + sum(r["seconds"] for r in rows), clips + len(rows)
         if clips + len(drops) != len(shard.clips):
-            raise LabError(f"{plan.source.name} changed while it was read. Run this again.")
+            raise LabError(f"{plan.source.name} changed while being read. Run this again.")
         (folder / "dropped.tsv").write_text(_drop_lines(drops), encoding="utf-8")
         metadata = {
             **_origin(plan),
@@ -203,16 +205,16 @@ def _drop_lines(drops: Iterable[Drop]) -> str:
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """A folder that is removed again; a full disk becomes one clear sentence."""
+    """Make a folder that is removed at the end. Raises LabError where the disk is full."""
     try:
         with tempfile.TemporaryDirectory(prefix="whisper-") as folder:
             yield Path(folder)
     except OSError as error:
         raise LabError(
             f"A shard could not be written ({error.strerror or error}; {error.filename or 'disk'})."
-            " Free some space, or set TMPDIR to a larger disk, and run this again: the shards in "
+            " Free some space, or set TMPDIR to a larger disk, and run this again: the shards on "
             "the store are kept."
-        ) from None
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -223,38 +225,41 @@ class _Pool:
 
 @contextmanager
 def _workers(processes: int | None) -> Iterator[_Pool | None]:
-    """A pool of processes, or None for one. Spawned: a fork next to torch's threads can hang."""
+    """Start a pool of processes; None if there is to be only this one."""
     processes = processes or os.cpu_count() or 1
     if processes == 1:
         yield None
         return
-    spawn = multiprocessing.get_context("spawn")
+    spawn = multiprocessing.get_context("spawn")  # a fork beside torch's threads can hang
     try:
         with ProcessPoolExecutor(processes, mp_context=spawn) as pool:
             yield _Pool(pool, processes)
-    except BrokenProcessPool:
+    except BrokenProcessPool as error:
         raise LabError(
-            "A worker process died, of memory or of a clip. Run this again: finished shards are "
-            "kept. With processes=1 the clip shows itself."
-        ) from None
+            "A worker process died, for lack of memory or because of a clip. Run this again: "
+            "finished shards are kept. processes=1 shows which clip it is."
+        ) from error
 
 
-def _prepared(plan: Plan, sounds: Iterable, workers: _Pool | None) -> Iterator[list]:
-    """`prepare` of each batch, in order, with two batches a process in memory at a time."""
-    batches = iter(lambda: list(itertools.islice(sounds, BATCH)), [])
+def _prepared(plan: Plan, read: Read, workers: _Pool | None) -> Iterator[list[Row | Drop]]:
+    """Prepare clips in batches, in order; two batches for each process are in memory at a time."""
+    batches = iter(lambda: list(itertools.islice(read, BATCH_CLIPS)), [])
     if workers is None:
         yield from (prepare(batch, plan.recipe) for batch in batches)
         return
-    pending = deque()
+    pending: deque[Future[list[Row | Drop]]] = deque()
     for batch in batches:
-        pending.append(workers.executor.submit(prepare, batch, plan.recipe))
+        try:
+            pending.append(workers.executor.submit(prepare, batch, plan.recipe))
+        except OSError as error:  # "handle is closed" as a worker dies: bpo-39995, CPython 3.11.7
+            raise BrokenProcessPool from error
         if len(pending) >= 2 * workers.processes:
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
 
 
-def _counted(batches: Iterable[list], bar: tqdm) -> Iterator[list]:
+def _counted(batches: Iterable[list[Row | Drop]], bar: tqdm) -> Iterator[list[Row | Drop]]:
     for batch in batches:
         yield batch
         bar.update(len(batch))

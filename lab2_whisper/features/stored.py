@@ -1,4 +1,4 @@
-"""Stored corpora, opened: what features.py has written, for reports, training and scoring.
+"""Open the corpora that shards.py has stored, for reports, training and evaluation.
 
 open_corpus(store, "nano_pl", "train")       -> memory-mapped rows, schema.COLUMNS
 """
@@ -23,30 +23,31 @@ def open_corpus(
     version: str = "latest",
     cache_dir: str | Path | None = None,
 ) -> datasets.Dataset:
-    """A stored corpus, or one split of it, as memory-mapped rows with schema.COLUMNS.
+    """Open a stored corpus, or one split of it, as memory-mapped rows with schema.COLUMNS.
 
-    `cache_dir` is a local folder that gets a copy of the shards, once: a mounted Drive is too slow
-    to train from.
+    `cache_dir` is a local folder to which the shards are copied once, since a mounted Drive is too
+    slow to train from. Raises LabError where `name` is not a corpus or the copy fails.
     """
     if split not in (None, *SPLITS):
-        raise LabError(f"split {split!r} is none of {', '.join(SPLITS)}.")
+        raise LabError(f"split must be one of {', '.join(SPLITS)}, not {split!r}.")
     corpus = store.open_files(name, version)
     if "shards" not in corpus.metadata:
-        raise LabError(f"{name!r} is no corpus but other files. Corpora are made by build_corpus.")
-    files = [_shard_file(store, *shard, cache_dir) for shard in corpus.metadata["shards"]]
+        raise LabError(f"{name!r} is not a corpus but other files. build_corpus makes corpora.")
+    shards: list[tuple[str, str]] = corpus.metadata["shards"]
+    files = [_shard_file(store, shard, made, cache_dir) for shard, made in shards]
     whole = datasets.concatenate_datasets([datasets.Dataset.from_file(str(f)) for f in files])
     return whole if split is None else whole.select(_rows_of(whole, split))
 
 
 def mix(weighted: list[tuple[datasets.Dataset, float]], seed: int = 0) -> datasets.Dataset:
-    """Several corpora as one, each row drawn from corpus i with probability `weight` i.
+    """Interleave (corpus, weight) pairs: each row comes from a corpus drawn in proportion to weight.
 
-    It ends once every clip has come at least once; clips of small corpora come more often. Only
-    row numbers are made, no clip is copied.
+    The result is long enough to hold every clip at least once; clips of small corpora repeat. Only
+    row numbers are made, no clip is copied. Raises LabError for a weight of 0 or less.
     """
     weights = np.array([weight for _, weight in weighted], dtype=float)
     if not len(weights) or (weights <= 0).any():
-        raise LabError("mix() takes at least one (corpus, weight), with weights above 0.")
+        raise LabError("mix() needs at least one (corpus, weight) pair, with weights above 0.")
     return datasets.interleave_datasets(
         [corpus for corpus, _ in weighted],
         probabilities=(weights / weights.sum()).tolist(),
@@ -71,11 +72,11 @@ def _copy(source: Path, target: Path) -> None:
     try:
         shutil.copyfile(source, target)
     except OSError as error:
-        target.unlink(missing_ok=True)  # part of a file would fill the disk further
+        target.unlink(missing_ok=True)  # a partial file would only fill the disk further
         raise LabError(
             f"{source.parent.name} could not be copied to {target.parent} "
             f"({error.strerror or error}). Free some space or give another `cache_dir`."
-        ) from None
+        ) from error
 
 
 def _rows_of(corpus: datasets.Dataset, split: str) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""A small synthetic corpus and its tokenizer, so that everything runs without a network."""
+"""A small synthetic corpus, its tokenizer and a tiny Whisper, so that nothing needs a network."""

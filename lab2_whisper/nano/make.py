@@ -1,14 +1,13 @@
 """Make the nano corpus and the nano tokenizer: python -m lab2_whisper.nano.make
 
-The corpus has the layout of a Common Voice release. Its sentences are the project's own; its
-voices are espeak-ng's (Debian package espeak-ng), each with its own pitch; its sound is MP3 of few
-bits. No sentence and no voice of test or validation occurs in train, but every word does.
+The corpus has the layout of a Common Voice release. Its sentences are the project's own, its
+voices espeak-ng's (Debian package espeak-ng), each with its own pitch, and its audio is MP3 at a
+low bitrate. No sentence and no voice of test or validation occurs in train, but every word does.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import random
 import shutil
@@ -24,7 +23,7 @@ from lab2_whisper.schema import NANO_CORPUS, NANO_TOKENIZER, SAMPLE_RATE, LabErr
 SEED = 20261123
 MP3_BITRATE = 24_000  # bit/s
 
-# espeak-ng's names of voices, and a pitch (0 to 99) for each. Nano's own training uses others.
+# espeak-ng's names of voices, and a pitch (0 to 99) for each. The nano model learns from others.
 VOICES = {
     "train": {"f1": 50, "f2": 55, "f3": 45, "f4": 50, "Alicia": 50, "Andrea": 45, "linda": 55}
     | {"belinda": 50, "steph": 45, "anika": 50},
@@ -60,7 +59,7 @@ MONTHS = [
     "września", "października", "listopada", "grudnia",
 ]
 THINGS = ["światło", "radio", "muzykę", "telewizor"]
-ROOMS = ["w kuchni", "w salonie", "w łazience"]
+PLACES = ["w kuchni", "w salonie", "w łazience"]
 FOOD = ["mleko", "chleb", "masło", "ser", "kawę", "herbatę", "wodę"]
 TIMES = ["jutro", "dzisiaj", "w piątek", "w sobotę"]
 
@@ -72,7 +71,7 @@ COLUMNS = [
 
 
 def number(rng: random.Random, below: int = 500) -> str:
-    """A number from 0 to `below` in words."""
+    """Return a random number under `below` (at most 500) in Polish words."""
     value = rng.randrange(below) if rng.random() < 0.5 else rng.randrange(min(below, 100))
     words, rest = [], value % 100
     if value >= 100:
@@ -86,7 +85,7 @@ def number(rng: random.Random, below: int = 500) -> str:
 
 
 def sentence(rng: random.Random) -> str:
-    """A Polish number, date, time or everyday request, two to seven words."""
+    """Return a Polish number, date, time or everyday request of two to seven words."""
     pick = rng.choice
     kinds = [
         lambda: f"Numer {number(rng)}.",
@@ -97,7 +96,7 @@ def sentence(rng: random.Random) -> str:
         lambda: f"Spotkanie {pick(DAYS)} {pick(MONTHS)}.",
         lambda: f"Jest godzina {pick(HOURS)} {pick(TENS[:4])}.",
         lambda: f"Godzina {pick(HOURS)} {pick(TEENS)}.",
-        lambda: f"{pick(['Włącz', 'Wyłącz'])} {pick(THINGS)} {pick(ROOMS)}.",
+        lambda: f"{pick(['Włącz', 'Wyłącz'])} {pick(THINGS)} {pick(PLACES)}.",
         lambda: "Poproszę " + " i ".join(rng.sample(FOOD, 2)) + ".",
         lambda: f"Kup {pick(FOOD)} {pick(TIMES)}.",
         lambda: f"Jaka pogoda będzie {pick(TIMES)}?",
@@ -107,13 +106,15 @@ def sentence(rng: random.Random) -> str:
 
 
 def words(texts: list[str]) -> set[str]:
+    """Return the different words of some sentences, in lower case."""
     return {word.strip(".?").lower() for text in texts for word in text.split()}
 
 
 def plan(rng: random.Random) -> dict[str, list[str]]:
-    """The sentences of each split, all different. Train has every word of the others."""
+    """Choose the sentences of each split, all different. Train has every word of the others."""
     texts: dict[str, list[str]] = {split: [] for split in CLIPS}
-    taken, known = set(), set()
+    taken: set[str] = set()
+    known: set[str] = set()
     for split, count in CLIPS.items():
         while len(texts[split]) < count:
             text = sentence(rng)
@@ -125,25 +126,28 @@ def plan(rng: random.Random) -> dict[str, list[str]]:
 
 
 def synthesize(text: str, voice: str, pitch: int = 50, speed: int = 160) -> np.ndarray:
-    """A Polish text in one of espeak-ng's voices as 16 kHz mono float32, shape (samples,).
+    """Read a Polish text in a voice of espeak-ng: 16 kHz mono float32, shape (samples,).
 
-    `pitch` from 0 to 99, `speed` in words a minute.
+    `pitch` from 0 to 99, `speed` in words a minute. Raises LabError where espeak-ng is missing.
     """
     command = ["espeak-ng", "-v", f"pl+{voice}", "-p", str(pitch), "-s", str(speed), "-z"]
     try:
-        spoken = subprocess.run([*command, "--stdout", text], capture_output=True, check=True)
-    except FileNotFoundError:
-        raise LabError("espeak-ng is missing. On Debian: apt-get install espeak-ng.") from None
-    return decode(io.BytesIO(spoken.stdout))
+        wav = subprocess.run([*command, "--stdout", text], capture_output=True, check=True).stdout
+    except FileNotFoundError as error:
+        raise LabError("espeak-ng is missing. On Debian: apt-get install espeak-ng.") from error
+    return decode(wav)
 
 
 def mp3(samples: np.ndarray) -> bytes:
-    """16 kHz mono float32, shape (samples,), as MP3 of few bits: what nano has to get used to."""
+    """Encode 16 kHz mono float32, shape (samples,), as MP3 at MP3_BITRATE.
+
+    The nano model is trained on clean audio, so this is what fine-tuning has to teach it.
+    """
     return encode(samples, SAMPLE_RATE, MP3_BITRATE, container="mp3", codec="libmp3lame")
 
 
 def make_corpus(folder: Path) -> None:
-    """Write the release to `folder`, which is emptied first."""
+    """Write the release to `folder`, which is emptied first. Raises LabError without espeak-ng."""
     home = folder / "pl"
     shutil.rmtree(folder, ignore_errors=True)
     (home / "clips").mkdir(parents=True)
@@ -158,7 +162,7 @@ def make_corpus(folder: Path) -> None:
 
 
 def _clips(rng: random.Random, split: str, texts: list[str], folder: Path) -> Iterator[str]:
-    """Write a split's clips; a line of its table for each."""
+    """Write a split's clips and yield the line of its table for each."""
     first = {"train": 0, "validation": 1000, "test": 2000}[split]
     for i, text in enumerate(texts):
         voice, pitch = list(VOICES[split].items())[i % len(VOICES[split])]
@@ -181,9 +185,9 @@ def _clips(rng: random.Random, split: str, texts: list[str], folder: Path) -> It
 def make_tokenizer(folder: Path) -> None:
     """Save nano's tokenizer: 256 bytes and the Polish letters, then Whisper's special tokens.
 
-    Those have the same ids as in Whisper, and the ids between are unused, so that whatever counts
-    on Whisper's ids is right. CTranslate2 takes a vocabulary without the empty token, Whisper's
-    id 50256, for an English one, and then drops the language from the prompt.
+    Special tokens have Whisper's ids, since other software relies on them; the ids between are
+    unused. CTranslate2 4.8 (whisper.cc) takes a vocabulary without the empty token, Whisper's id
+    50256, for an English-only one and then leaves the language out of the prompt.
     """
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import AddedToken, WhisperTokenizer

@@ -1,16 +1,18 @@
 """Train the nano model: python -m lab2_whisper.nano.train
 
-A Whisper of about two million parameters beside its padded token table. It has heard espeak-ng's
-men say Polish numbers, dates and requests, in clean sound. The nano corpus is new to it: women, in
-MP3 of few bits, and it is the MP3 that it trips over (benchmarks/training.py hears both), so
-fine-tuning has something to do. It takes about a quarter of an hour on two cores.
+The model is a Whisper of about two million parameters beside its padded token table. It learns
+Polish numbers, dates and requests from espeak-ng's male voices in clean audio. The nano corpus is
+new to it: female voices, in MP3 at a low bitrate. It is the MP3 that causes its errors
+(benchmarks/training.py measures with and without), so fine-tuning has something to do. Training
+takes about a quarter of an hour on two cores.
 
-Two things make it learn in minutes what takes hours without them. Clips come by length, first a
-few words, then sentences. And the encoder is taught directly: a second output on top of it, thrown
-away in the end, spells the text by connectionist temporal classification (Watanabe et al. 2017,
-Hybrid CTC/attention), so the decoder soon finds something worth attending to.
+Two things make it learn in minutes what takes hours without them. Clips come in order of length,
+first a few words, then sentences. And the encoder is trained directly: a second output on top of
+it, discarded at the end, spells the text by connectionist temporal classification (Watanabe et al.
+2017, "Hybrid CTC/Attention Architecture for End-to-End Speech Recognition"), so the decoder soon
+has something worth attending to.
 
-While it learns, the token table has only the rows that its texts need. The rows that pad it to
+During training the token table has only the rows that the texts need. The rows that pad it to
 Whisper's 51,865 are zeros and give the logit 0; the loss counts them, so that the padded model
 gives the same probabilities.
 """
@@ -40,7 +42,7 @@ from transformers import (
 )
 
 from lab2_whisper.audio import decode
-from lab2_whisper.features.sources import nano
+from lab2_whisper.features.sources import Drop, nano
 from lab2_whisper.nano import make
 from lab2_whisper.schema import HOP_SAMPLES, NANO_MODEL, NANO_TOKENIZER, SAMPLE_RATE, WINDOW_SECONDS
 from lab2_whisper.training.audio_context import FRAMES_PER_POSITION, window
@@ -56,20 +58,22 @@ MEN = [
 ]
 # fmt: on
 PITCH = (25, 60)  # of 0 to 99
-SPEED = (130, 210)  # words a minute
-WARP = (0.9, 1.1)  # played so much faster: another length of throat, and another pitch
+WORDS_PER_MINUTE = (130, 210)
+WARP = (0.9, 1.1)  # playback rate: it changes pitch and formants, like another vocal tract
 WORDS = "numer kod pokój dziś jest spotkanie godzina włącz wyłącz poproszę kup jaka pogoda będzie i"
-BATCH = 24
-FULL_BATCH = 8  # clips of a batch that is heard in a 30 s window
-FULL_SHARE = 0.03  # of the steps; or silence would be known in small doses only
-LEARNING_RATE = 2e-3  # of one cycle
-CTC_SHARE = 0.5  # of the encoder's own loss beside the decoder's
-HELD_BACK = 60  # clips that are only scored
+BATCH_SIZE = 24
+FULL_BATCH_SIZE = 8  # of a batch in windows of 30 s
+FULL_SHARE = 0.03  # of the steps; without them the model would never learn long silence
+MAX_LEARNING_RATE = 2e-3  # the peak of the one cycle
+CTC_SHARE = 0.5  # the weight of the encoder's own loss beside the decoder's
+HELD_OUT_CLIPS = 60  # of a lesson, only evaluated
+REPEATED_CLIPS = 1000  # of the lesson before
+MAX_TOKENS = 60  # of a transcript
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """So many clips, and for how many steps they are heard, some of an earlier lesson as well."""
+    """How many clips of which kind ("words" or "sentence") to train on, and for how many steps."""
 
     kind: str
     clips: int
@@ -77,13 +81,12 @@ class Lesson:
 
 
 LESSONS = (Lesson("words", 3000, 400), Lesson("sentence", 6000, 1400))
-REPEATED = 1000  # clips of the lesson before
 
 
 def texts(kind: str, count: int, rng: random.Random) -> list[str]:
-    """What is said in a lesson. No sentence of the nano corpus's test or validation is in it."""
+    """Return the texts of a lesson, without sentences of the nano corpus's test or validation."""
     held_out = {clip.text for clip in nano().listing()[0] if clip.split != "train"}
-    found = []
+    found: list[str] = []
     while len(found) < count:
         text = make.sentence(rng) if kind == "sentence" else _some_words(rng)
         if text not in held_out:
@@ -99,27 +102,32 @@ def _some_words(rng: random.Random) -> str:
 
 def _vocabulary() -> set[str]:
     lists = [make.UNITS, make.TEENS, make.TENS, make.HUNDREDS, make.HOURS, make.DAYS, make.MONTHS]
-    lists += [make.THINGS, make.ROOMS, make.FOOD, make.TIMES]
+    lists += [make.THINGS, make.PLACES, make.FOOD, make.TIMES]
     return {word for phrases in lists for phrase in phrases for word in phrase.split()}
 
 
-def spoken(lesson: Lesson, tokens: Tokens, rng: random.Random) -> list[dict[str, Any]]:
-    """A lesson's clips as items for `collate`, each by a man, at some speed and pitch."""
-    said = texts(lesson.kind, lesson.clips, rng)
-    how = [(rng.choice(MEN), rng.randint(*PITCH), rng.randint(*SPEED)) for _ in said]
+def synthesized(lesson: Lesson, tokens: Tokens, rng: random.Random) -> list[dict[str, Any]]:
+    """Return a lesson's clips as items for `collate`, each in a random male voice."""
+    written = texts(lesson.kind, lesson.clips, rng)
+    voices = [
+        (rng.choice(MEN), rng.randint(*PITCH), rng.randint(*WORDS_PER_MINUTE)) for _ in written
+    ]
     with ThreadPoolExecutor(2) as pool:
-        sounds = pool.map(lambda text, how: make.synthesize(text, *how), said, how)
-        sounds = list(tqdm(sounds, f"{lesson.kind}, spoken", len(said)))
+        made = pool.map(lambda text, voice: make.synthesize(text, *voice), written, voices)
+        clips = list(tqdm(made, f"{lesson.kind}, synthesized", len(written)))
     return [
-        {"samples": sound, "labels": tokens.short(text), "bands": [], "text": text}
-        for sound, text in zip(sounds, said, strict=True)
+        {"samples": samples, "labels": tokens.short(text), "bands": [], "text": text}
+        for samples, text in zip(clips, written, strict=True)
     ]
 
 
 class Tokens:
-    """Nano's tokens under short ids: only those that its texts and its prompt need."""
+    """Nano's tokens under short ids, which are rows of the short token table.
 
-    def __init__(self):
+    Only the tokens that nano's texts and prompt need are there.
+    """
+
+    def __init__(self) -> None:
         self.tokenizer = WhisperTokenizer.from_pretrained(
             NANO_TOKENIZER, language="pl", task="transcribe"
         )
@@ -135,13 +143,16 @@ class Tokens:
         self.padding = len(self.tokenizer) - len(self.kept)  # rows of zeros in the padded table
 
     def short(self, text: str) -> list[int]:
+        """Return the short ids of a text with its prompt and end."""
         return [self.rows[token] for token in label_ids(self.tokenizer, text)]
 
     def text(self, rows: list[int]) -> str:
+        """Return the text of short ids."""
         return self.tokenizer.decode([self.kept[row] for row in rows], skip_special_tokens=True)
 
 
 def small_config(vocabulary: int, end: int, start: int) -> WhisperConfig:
+    """Return nano's configuration; `end` and `start` are ids in a vocabulary of that size."""
     return WhisperConfig(
         vocab_size=vocabulary, d_model=144, encoder_layers=4, decoder_layers=2,
         encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=576,
@@ -153,7 +164,7 @@ def small_config(vocabulary: int, end: int, start: int) -> WhisperConfig:
 class Learner(torch.nn.Module):
     """The model with its short token table, and the encoder's own output on top."""
 
-    def __init__(self, tokens: Tokens):
+    def __init__(self, tokens: Tokens) -> None:
         super().__init__()
         self.tokens, self.blank = tokens, len(tokens.kept)
         config = small_config(len(tokens.kept), end=tokens.end, start=tokens.start)
@@ -161,54 +172,62 @@ class Learner(torch.nn.Module):
         self.spelling = torch.nn.Linear(config.d_model, len(tokens.kept) + 1)
 
     def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The decoder's cross-entropy and a share of the encoder's loss.
+        """Return the decoder's cross-entropy plus a share of the encoder's CTC loss.
 
-        The first is as the padded model will have it: its rows of zeros give the logit 0.
+        `batch` is a batch of `collate` with "positions", the encoder positions that hold audio,
+        shape (B,). The cross-entropy equals the padded model's: each of the rows of zeros that
+        are missing here has the logit 0.
         """
-        labels = batch["labels"]
+        labels = batch["labels"]  # (B, T)
         inputs = torch.cat([torch.full_like(labels[:, :1], self.tokens.start), labels[:, :-1]], 1)
         inputs = inputs.masked_fill(inputs == IGNORED, self.tokens.end)
         with window(self.whisper, batch["input_features"].shape[-1]):
-            heard = self.whisper(batch["input_features"], decoder_input_ids=inputs)
-        others = torch.full((*heard.logits.shape[:2], 1), math.log(self.tokens.padding))
-        logits = torch.cat([heard.logits, others], dim=2)  # (B, T, rows + 1)
-        spelled = self._spelling_loss(heard.encoder_last_hidden_state, labels, batch["positions"])
-        return cross_entropy(logits.transpose(1, 2), labels) + CTC_SHARE * spelled
+            outputs = self.whisper(batch["input_features"], decoder_input_ids=inputs)
+        # n rows with the logit 0 add to the softmax as one with the logit log n
+        padding = torch.full((*outputs.logits.shape[:2], 1), math.log(self.tokens.padding))
+        logits = torch.cat([outputs.logits, padding], dim=2)  # (B, T, rows + 1)
+        ctc = self._ctc_loss(outputs.encoder_last_hidden_state, labels, batch["positions"])
+        return cross_entropy(logits.transpose(1, 2), labels) + CTC_SHARE * ctc
 
-    def _spelling_loss(
+    def _ctc_loss(
         self, hidden: torch.Tensor, labels: torch.Tensor, positions: torch.Tensor
     ) -> torch.Tensor:
-        """CTC of the text alone, without prompt and end, over the positions that have sound."""
-        chances = self.spelling(hidden).log_softmax(dim=-1).transpose(0, 1)  # (positions, B, rows)
+        """Return CTC of the text alone, without prompt and end, over the positions with audio.
+
+        `hidden`: (B, positions, d_model); `labels`: (B, T); `positions`: (B,).
+        """
+        scores = self.spelling(hidden).log_softmax(dim=-1).transpose(0, 1)  # (positions, B, rows)
         prompt = len(self.tokens.tokenizer.prefix_tokens) - 1
         written = [row[row != IGNORED][prompt:-1] for row in labels]
         lengths = torch.tensor([len(row) for row in written])
         return ctc_loss(
-            chances, torch.cat(written), positions, lengths, self.blank, zero_infinity=True
+            scores, torch.cat(written), positions, lengths, self.blank, zero_infinity=True
         )
 
 
 def batches(
     clips: list[dict[str, Any]], steps: int, full_share: float, rng: random.Random
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Clips of like length, altered, in windows a little longer than they are; some in 30 s."""
+    """Yield batches of similar length, augmented, in windows a little longer or of 30 s."""
     by_length = sorted(clips, key=lambda clip: len(clip["samples"]))
     for _ in range(steps):
         full = rng.random() < full_share
-        start = rng.randrange(len(clips) - 4 * BATCH)
-        some = rng.sample(by_length[start : start + 4 * BATCH], FULL_BATCH if full else BATCH)
-        some = [altered(clip, rng) for clip in some]
+        start = rng.randrange(len(clips) - 4 * BATCH_SIZE)
+        similar = by_length[start : start + 4 * BATCH_SIZE]
+        some = rng.sample(similar, FULL_BATCH_SIZE if full else BATCH_SIZE)
+        some = [augmented(clip, rng) for clip in some]
         seconds = WINDOW_SECONDS if full else _seconds(some) + rng.choice([0, 0, 0, 1, 2])
-        sound = [len(clip["samples"]) // (HOP_SAMPLES * FRAMES_PER_POSITION) for clip in some]
-        yield collate(some, seconds) | {"positions": torch.tensor(sound)}
+        positions = [len(clip["samples"]) // (HOP_SAMPLES * FRAMES_PER_POSITION) for clip in some]
+        yield collate(some, seconds) | {"positions": torch.tensor(positions)}
 
 
-def altered(clip: dict[str, Any], rng: random.Random) -> dict[str, Any]:
-    """A clip as another throat would say it, with bands of it blanked."""
+def augmented(clip: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    """Return a clip at another playback rate, with bands of its log-mel to be blanked."""
     samples, rate = clip["samples"], rng.uniform(*WARP)
     times = np.arange(int(len(samples) / rate)) * rate
     samples = np.interp(times, np.arange(len(samples)), samples).astype(np.float32)
-    bands = Augment().bands(len(samples) // HOP_SAMPLES, np.random.default_rng(rng.getrandbits(32)))
+    seed = rng.getrandbits(32)
+    bands = Augment().bands(len(samples) // HOP_SAMPLES, np.random.default_rng(seed))
     return clip | {"samples": samples, "bands": bands}
 
 
@@ -217,26 +236,28 @@ def _seconds(clips: list[dict[str, Any]]) -> int:
 
 
 @torch.no_grad()
-def heard(learner: Learner, clips: list[dict[str, Any]]) -> list[str]:
-    """What the model hears in some clips, greedily, in a window as long as the longest."""
+def transcribe(learner: Learner, clips: list[dict[str, Any]]) -> list[str]:
+    """Transcribe some clips greedily, in a window as long as the longest of them."""
     model, tokens = learner.whisper.eval(), learner.tokens
     features = collate(clips, _seconds(clips))["input_features"]
     prompt = [tokens.rows[token] for token in tokens.tokenizer.prefix_tokens]
-    said = torch.tensor([prompt] * len(clips))
+    rows = torch.tensor([prompt] * len(clips))  # (B, T)
     with window(model, features.shape[-1]):
-        sound = model.model.encoder(features)
-        for _ in range(60):
-            logits = model(encoder_outputs=sound, decoder_input_ids=said).logits[:, -1]
-            said = torch.cat([said, logits.argmax(dim=-1, keepdim=True)], dim=1)
-            if (said[:, len(prompt) :] == tokens.end).any(dim=1).all():
+        encoded = model.model.encoder(features)
+        for _ in range(MAX_TOKENS):
+            logits = model(encoder_outputs=encoded, decoder_input_ids=rows).logits[:, -1]
+            rows = torch.cat([rows, logits.argmax(dim=-1, keepdim=True)], dim=1)
+            if (rows[:, len(prompt) :] == tokens.end).any(dim=1).all():
                 break
     model.train()
-    cut = [row[: row.index(tokens.end)] if tokens.end in row else row for row in said.tolist()]
+    cut = [row[: row.index(tokens.end)] if tokens.end in row else row for row in rows.tolist()]
     return [tokens.text(row) for row in cut]
 
 
-def padded(model: WhisperForConditionalGeneration, tokens: Tokens):
-    """The same model with Whisper's 51,865 rows: those of no use here are zeros."""
+def padded(
+    model: WhisperForConditionalGeneration, tokens: Tokens
+) -> WhisperForConditionalGeneration:
+    """Return the model with a token table of Whisper's 51,865 rows: unused ones are zeros."""
     end, start = tokens.tokenizer.eos_token_id, tokens.tokenizer.prefix_tokens[0]
     whole = WhisperForConditionalGeneration(
         small_config(len(tokens.tokenizer), end=end, start=start)
@@ -266,41 +287,47 @@ def padded(model: WhisperForConditionalGeneration, tokens: Tokens):
 
 
 def save(model: WhisperForConditionalGeneration, tokens: Tokens, folder: Path) -> None:
-    """A folder as a Whisper of the Hub has it, in half precision."""
+    """Save the padded model in half precision, in a folder like those on the Hub."""
     padded(model, tokens).half().save_pretrained(folder)
     shutil.copytree(NANO_TOKENIZER, folder, dirs_exist_ok=True)
     WhisperFeatureExtractor().save_pretrained(folder)
 
 
-def unheard(tokens: Tokens) -> list[dict[str, Any]]:
-    """The nano corpus's validation clips: women, in MP3, neither of which nano has heard."""
+def validation_clips(tokens: Tokens) -> list[dict[str, Any]]:
+    """Return the nano corpus's validation clips as items for `collate`.
+
+    They are female voices in MP3, and nano is trained on neither.
+    """
     clips = [clip for clip in nano().listing()[0] if clip.split == "validation"]
     return [
-        {"samples": decode(sound), "labels": tokens.short(clip.text), "bands": []}
+        {"samples": decode(data), "labels": tokens.short(clip.text), "bands": []}
         | {"text": clip.text}
-        for clip, sound in nano().read(clips)
+        for clip, data in nano().read(clips)
+        if not isinstance(data, Drop)
     ]
 
 
-def word_errors(learner: Learner, clips: list[dict[str, Any]]) -> float:
-    return score([clip["text"] for clip in clips], heard(learner, clips)).wer.value
+def word_error_rate(learner: Learner, clips: list[dict[str, Any]]) -> float:
+    """Return the normalised WER of greedy transcripts of some clips, 0.1 for 10 %."""
+    return score([clip["text"] for clip in clips], transcribe(learner, clips)).wer.value
 
 
 def train(folder: Path, lessons: tuple[Lesson, ...] = LESSONS) -> None:
-    """All lessons under one cycle of the learning rate. Every 200 steps it tells how it is doing."""
+    """Train on all lessons under one cycle of the learning rate, print WER every 200 steps, save."""
     torch.manual_seed(SEED)
     rng, tokens = random.Random(SEED), Tokens()
-    learner, women, before = Learner(tokens), unheard(tokens), []
+    learner, women = Learner(tokens), validation_clips(tokens)
     print(f"{sum(p.numel() for p in learner.whisper.parameters()) / 1e6:.2f} million parameters")
-    optimizer = torch.optim.AdamW(learner.parameters(), LEARNING_RATE, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(learner.parameters(), MAX_LEARNING_RATE, weight_decay=0.01)
     steps = sum(lesson.steps for lesson in lessons)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1
+        optimizer, MAX_LEARNING_RATE, total_steps=steps, pct_start=0.1
     )
     step = 0
+    before: list[dict[str, Any]] = []  # clips of the lesson before
     for lesson in lessons:
-        clips = spoken(lesson, tokens, rng)
-        men, clips = clips[:HELD_BACK], clips[HELD_BACK:]
+        clips = synthesized(lesson, tokens, rng)
+        men, clips = clips[:HELD_OUT_CLIPS], clips[HELD_OUT_CLIPS:]
         share = FULL_SHARE if before else 0.0
         for batch in tqdm(batches(clips + before, lesson.steps, share, rng), total=lesson.steps):
             loss = learner.loss(batch)
@@ -311,11 +338,11 @@ def train(folder: Path, lessons: tuple[Lesson, ...] = LESSONS) -> None:
             schedule.step()
             step += 1
             if step % 200 == 0:
-                rates = [word_errors(learner, some) for some in (men, women)]
+                rates = [word_error_rate(learner, some) for some in (men, women)]
                 print(
                     f"step {step}, loss {loss:.3f}, WER of men {rates[0]:.2f}, women {rates[1]:.2f}"
                 )
-        before = clips[:REPEATED]
+        before = clips[:REPEATED_CLIPS]
     save(learner.whisper, tokens, folder)
 
 

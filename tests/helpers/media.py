@@ -1,4 +1,4 @@
-"""Recordings as people upload them, and files that are none."""
+"""Recordings as people upload them, and files that are not recordings."""
 
 import io
 from fractions import Fraction
@@ -27,6 +27,7 @@ UPLOADS = {  # kind -> libav's names of container and codec, samples a second
 
 
 def upload(kind: str, seconds: float) -> bytes:
+    """Return a tone as a file of one of the kinds of UPLOADS."""
     container, codec, rate = UPLOADS[kind]
     if codec == "vorbis":  # libav has no good encoder of it
         file = io.BytesIO()
@@ -36,7 +37,10 @@ def upload(kind: str, seconds: float) -> bytes:
 
 
 def film(seconds: float, sound_from: float | None, folder: Path, name: str = "film.mp4") -> bytes:
-    """A small film, an mp4 with its index first; a second of sound, if any, begins so many seconds later."""
+    """Return a small video (an mp4 has its index first), also left in the folder.
+
+    It has a second of audio from `sound_from` seconds on, or none.
+    """
     path, first = folder / name, {"movflags": "faststart"}
     with av.open(str(path), "w", options=first) as output:
         pictures = output.add_stream("mpeg4", rate=10)
@@ -65,5 +69,5 @@ BAD = {
         b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n/etc/passwd\n#EXT-X-ENDLIST\n",
         "not audio",
     ),
-    "a sound that takes one sample a second": (wav(tone(0.5), 1), "samples a second"),
+    "a WAV of one sample a second": (wav(tone(0.5), 1), "samples a second"),
 }

@@ -1,4 +1,4 @@
-"""Small recordings and releases for the Whisper lab's tests, made on the spot."""
+"""Small recordings and Common Voice releases for the Whisper lab's tests."""
 
 import io
 import os
@@ -20,29 +20,32 @@ HEADER = "client_id\tpath\tsentence_id\tsentence\tup_votes\tdown_votes\tlocale\t
 
 
 def tone(seconds: float = 1.0, rate: int = SAMPLE_RATE, pitch: float = 220) -> np.ndarray:
-    """A tone that rises and falls, mono float32."""
+    """Return a tone that swells and fades, mono float32, shape (samples,)."""
     time = np.arange(round(seconds * rate)) / rate
     wave = np.sin(2 * np.pi * pitch * time) * np.sin(2 * np.pi * 3 * time)
     return (0.3 * wave).astype(np.float32)
 
 
 def mp3(seconds: float = 1.0, rate: int = 48_000, pitch: float = 220) -> bytes:
+    """Return a tone as MP3, 64 kbit/s."""
     samples = tone(seconds, rate, pitch)
     return audio.encode(samples, rate, 64_000, container="mp3", codec="libmp3lame")
 
 
 def wav(samples: np.ndarray, rate: int = SAMPLE_RATE) -> bytes:
+    """Return samples, shape (samples,) or (samples, channels), as WAV."""
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format="WAV")
     return file.getvalue()
 
 
 def line(path: str, text: str = "Dzień dobry", speaker: str = "a") -> str:
+    """Return a clip's line in a release's table."""
     return f"{speaker}\t{path}\tid\t{text}\t2\t0\tpl\t"
 
 
 def release(folder: Path, tables: dict[str, list[str]], clips: dict[str, bytes]) -> Path:
-    """A Common Voice release with the given lines in its tables and files in its clips."""
+    """Write a Common Voice release with these lines in its tables and these files in its clips."""
     home = folder / "cv-corpus-26.0" / "pl"
     (home / "clips").mkdir(parents=True)
     for name, lines in tables.items():

@@ -1,42 +1,44 @@
-"""Sources: every kind lists and reads; every bad line is a counted drop or one clear sentence."""
+"""Sources: each kind lists and reads clips; each bad line is a counted drop or a clear error."""
 
 import io
 import json
 import os
 import sys
 import tarfile
+import tempfile
 import types
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 from unittest import mock
 
 import datacollective
 import datasets
 import pytest
 from helpers.speech import line, mp3, release, tone, wav
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab2_whisper.features import sources as corpora
+from lab2_whisper.features import sources
 from lab2_whisper.features.sources import Drop, common_voice, data_collective, own_recordings
-from lab2_whisper.schema import DROPPED, LabError
+from lab2_whisper.schema import DropReason, LabError
 from lab2_whisper.text import normalise
 
 CLIP = mp3(0.3)
 
 
 def reasons(source):
-    """What was dropped while listing and reading, as {clip id: reason}, and the clips read."""
+    """Return the drops of listing and reading, as {clip id: reason}, and the bytes that were read."""
     clips, drops = source.listing()
-    sounds = dict(source.read(clips))
-    drops = drops + [sound for sound in sounds.values() if isinstance(sound, Drop)]
-    assert {drop.reason for drop in drops} <= set(DROPPED)
-    read = {c.clip_id: s for c, s in sounds.items() if not isinstance(s, Drop)}
-    return {drop.clip_id: drop.reason for drop in drops}, read
+    read = dict(source.read(clips))
+    drops = drops + [data for data in read.values() if isinstance(data, Drop)]
+    assert {drop.reason for drop in drops} <= set(get_args(DropReason))
+    whole = {clip.clip_id: data for clip, data in read.items() if not isinstance(data, Drop)}
+    return {drop.clip_id: drop.reason for drop in drops}, whole
 
 
 def pack(folder: Path, archive: Path, first: str = "clips") -> Path:
-    """The release as tar.gz, clips before the tables or after."""
+    """Pack a release as tar.gz, with clips before the tables or after."""
     with tarfile.open(archive, "w:gz") as tar:
         files = sorted(folder.rglob("*.*"), key=lambda f: (f.parent.name != first, f.name))
         for file in files:
@@ -56,7 +58,7 @@ def small(tmp_path):
     return release(tmp_path, tables, {f"{name}.mp3": CLIP for name in "abcd"})
 
 
-def test_a_release_folder(small):
+def test_a_release_folder_lists_its_clips(small):
     clips, drops = common_voice(small).listing()
     assert not drops
     assert [c.split for c in clips] == ["train", "train", "validation", "test"]
@@ -66,19 +68,19 @@ def test_a_release_folder(small):
 
 
 @pytest.mark.parametrize("first", ["clips", "pl"])
-def test_an_archive_gives_the_same_clips_whatever_its_order(small, tmp_path, first):
+def test_an_archive_gives_the_same_clips_in_any_order(small, tmp_path, first):
     archive = common_voice(pack(small, tmp_path / "cv.tar.gz", first))
     clips, drops = archive.listing()
     assert not drops
     unpacked = [replace(clip, stamp="") for clip in common_voice(small).listing()[0]]
     assert sorted(clips, key=str) == sorted(unpacked, key=str)
     assert [clip for clip, _ in archive.read(clips)] == clips
-    assert all(sound == CLIP for _, sound in archive.read(clips))
+    assert all(data == CLIP for _, data in archive.read(clips))
     assert [c.clip_id for c, _ in archive.read(clips[2:])] == [c.clip_id for c in clips[2:]]
     assert sorted(os.listdir(tmp_path)) == ["cv-corpus-26.0", "cv.tar.gz"]  # nothing unpacked
 
 
-def test_columns_of_release_11(tmp_path):
+def test_release_11_with_fewer_columns_is_read(tmp_path):
     home = release(tmp_path, {}, {"a.mp3": CLIP})
     header = (
         "client_id\tpath\tsentence\tup_votes\tdown_votes\tage\tgender\taccents\tlocale\tsegment"
@@ -112,7 +114,7 @@ def test_bad_lines_are_counted(tmp_path, archive):
     assert list(read) == ["quoted"]
 
 
-def test_a_clip_of_train_and_test_stays_in_test(tmp_path):
+def test_a_clip_of_train_and_test_stays_in_test_only(tmp_path):
     tables = {"train": [line("a.mp3"), line("b.mp3")], "test": [line("a.mp3")], "dev": []}
     clips, drops = common_voice(release(tmp_path, tables, {})).listing()
     assert {clip.clip_id: clip.split for clip in clips} == {"a": "test", "b": "train"}
@@ -125,7 +127,7 @@ def test_quotes_stay_in_the_text(tmp_path):
     assert common_voice(home).listing()[0][0].text == text
 
 
-def test_links_that_leave_the_folder(tmp_path):
+def test_links_out_of_the_folder_are_not_followed(tmp_path):
     (tmp_path / "secret.mp3").write_bytes(CLIP)
     home = release(tmp_path, {"train": [line("link.mp3")]}, {})
     (home / "pl" / "clips" / "link.mp3").symlink_to(tmp_path / "secret.mp3")
@@ -133,7 +135,7 @@ def test_links_that_leave_the_folder(tmp_path):
     assert reasons(common_voice(pack(home, tmp_path / "l.tgz")))[0] == {"link": "listed but absent"}
 
 
-def test_archive_members_that_climb_out_write_nothing(small, tmp_path):
+def test_archive_members_outside_the_folder_are_not_written(small, tmp_path):
     evil = tmp_path / "evil.tar.gz"
     pack(small, evil)
     with tarfile.open(tmp_path / "evil2.tar.gz", "w:gz") as tar:
@@ -155,7 +157,7 @@ def test_a_file_of_gigabytes_is_not_read(tmp_path):
     assert reasons(common_voice(home))[0] == {"huge": "file too large"}
 
 
-def test_a_truncated_archive(small, tmp_path):
+def test_a_truncated_archive_is_a_clear_error(small, tmp_path):
     archive = pack(small, tmp_path / "cv.tar.gz")
     archive.write_bytes(archive.read_bytes()[:-200])
     with pytest.raises(LabError, match="damaged or not a whole"):
@@ -169,7 +171,7 @@ def test_a_truncated_archive(small, tmp_path):
     {"GNU.sparse.map": "a,b"}, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"},
     {"GNU.sparse.size": "x", "GNU.sparse.major": "0", "GNU.sparse.minor": "1"},
 ])  # fmt: skip
-def test_a_hostile_archive_is_a_sentence(tmp_path, headers):
+def test_a_hostile_archive_is_a_clear_error(tmp_path, headers):
     archive = tmp_path / "evil.tar.gz"
     with tarfile.open(archive, "w:gz", format=tarfile.PAX_FORMAT) as tar:
         member = tarfile.TarInfo("cv/pl/train.tsv")
@@ -180,8 +182,8 @@ def test_a_hostile_archive_is_a_sentence(tmp_path, headers):
 
 
 @pytest.mark.parametrize("archive", [False, True])
-def test_a_line_without_an_end_fills_no_memory(small, tmp_path, monkeypatch, archive):
-    monkeypatch.setattr(corpora, "MAX_LINE", 1_000)
+def test_an_endless_line_is_not_held_in_memory(small, tmp_path, monkeypatch, archive):
+    monkeypatch.setattr(sources, "MAX_LINE_BYTES", 1_000)
     table = small / "pl" / "train.tsv"
     head, first, second = table.read_text(encoding="utf-8").splitlines()
     long = line("long.mp3", "x" * 5_000)
@@ -194,7 +196,7 @@ def test_a_line_without_an_end_fills_no_memory(small, tmp_path, monkeypatch, arc
     assert drops[0].detail == "longer than 1000 bytes"
 
 
-def test_a_header_without_an_end_is_cut_in_the_error(small):
+def test_an_endless_header_is_cut_in_the_error(small):
     (small / "pl" / "train.tsv").write_bytes(b"client_id\t" + b"x" * 3_000_000)
     with pytest.raises(LabError, match="no column 'path'") as error:
         common_voice(small).listing()
@@ -208,15 +210,19 @@ def test_a_missing_column_is_named(tmp_path):
         common_voice(home).listing()
 
 
+@settings(deadline=None)  # it writes files
 @given(st.binary())
-def test_any_bytes_as_a_table_are_rows_or_counted(data):
-    text = b"client_id\tpath\tsentence\n" + data
-    rows, drops = corpora._release_table(io.BytesIO(text), "train.tsv")
+def test_any_bytes_in_a_table_are_clips_or_counted(data):
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "cv" / "pl" / "train.tsv"
+        table.parent.mkdir(parents=True)
+        table.write_bytes(b"client_id\tpath\tsentence\ns\ta.mp3\tRaz\n" + data)
+        clips, drops = common_voice(table.parents[1]).listing()
     lines = [part for part in data.split(b"\n") if part.strip(b"\r")]
-    assert len(rows) + len(drops) == len(lines)
+    assert len(clips) + len(drops) == 1 + len(lines)
 
 
-def test_another_locale_and_no_release(small, tmp_path):
+def test_a_missing_locale_or_release_is_a_clear_error(small, tmp_path):
     with pytest.raises(LabError, match=r"locale 'de' .*in it: pl"):
         common_voice(small, "de")
     with pytest.raises(LabError, match=r"locale 'de' .*in it: pl"):
@@ -227,27 +233,27 @@ def test_another_locale_and_no_release(small, tmp_path):
         common_voice(tmp_path / "cv-corpus-26.0" / "pl" / "clips")
 
 
-def test_without_splits_speakers_are_divided(tmp_path):
+def test_a_release_without_splits_is_split_by_speaker(tmp_path):
     lines = [line(f"{i}.mp3", speaker=f"s{i % 10}") for i in range(100)]
     home = release(tmp_path, {"validated": lines, "train": []}, {})
     clips, _ = common_voice(home).listing()
-    speakers = {s: {c.speaker for c in clips if c.split == s} for s in corpora.SPLITS}
+    speakers = {s: {c.speaker for c in clips if c.split == s} for s in sources.SPLITS}
     assert all(speakers.values())
     assert sum(map(len, speakers.values())) == 10  # nobody in two
 
 
-def test_few_speakers():
+def test_few_speakers_are_split_as_far_as_possible():
     def clips(*speakers):
-        return [corpora.Clip(str(i), "", "", s, "") for i, s in enumerate(speakers)]
+        return [sources.Clip(str(i), "", "", s, "") for i, s in enumerate(speakers)]
 
-    assert {c.split for c in corpora.split_by_speaker(clips("a", "a"))} == {"train"}
-    assert {c.split for c in corpora.split_by_speaker(clips("a", "b"))} == {"train", "test"}
+    assert {c.split for c in sources.split_by_speaker(clips("a", "a"))} == {"train"}
+    assert {c.split for c in sources.split_by_speaker(clips("a", "b"))} == {"train", "test"}
 
 
 # --------------------------------------------------------------------------- own recordings
 
 
-def test_own_recordings(tmp_path):
+def test_own_recordings_are_listed_and_read(tmp_path):
     (tmp_path / "metadata.csv").write_text(
         'file;text;speaker\nania.wav;"Dzień dobry; cześć";ania\n'
         "jan.wav;Tak;jan\nbrak.wav;Nie;jan\n",
@@ -268,14 +274,14 @@ def test_own_recordings(tmp_path):
         (None, "There is no .*metadata.csv"),
         (b"name,words\na,b\n", "no column 'file'"),
         (b"", "no column 'file'"),
-        (b"file,text,split\na.wav,b,dni\n", "line 2: split 'dni' is none of train"),
+        (b"file,text,split\na.wav,b,dni\n", "line 2: the split is 'dni' but must be one of train"),
         ("file,text\na.wav,żółć\n".encode("cp1250"), "UTF-8"),
         (b'file,text\na.wav,"raz\nb.wav,dwa\n', "metadata.csv, line 3: .*Is a quote not closed"),
         (b'file,text\na.wav,"raz" dwa\nb.wav,c\n', "metadata.csv, line 2: .*Is a quote"),
         (b"file,text\na.wav," + b"x" * 200_000, "metadata.csv, line 2: field larger"),
         (
             b"file,text,split\na.wav,b,test\nb.wav,b,\n",
-            "some clips a split, but b.wav .*by speaker",
+            "some clips a split, but not b.wav .*by speaker",
         ),
     ],
 )
@@ -286,7 +292,7 @@ def test_a_bad_table_is_explained(tmp_path, table, sentence):
         own_recordings(tmp_path).listing()
 
 
-def test_cells_with_line_breaks(tmp_path):
+def test_cells_may_hold_line_breaks(tmp_path):
     text = 'file,text,speaker\na.wav,"jeden\r\ndwa", ania \nb.wav,a\u2028b\x85c\x0bd,ania\n,x,\n'
     (tmp_path / "metadata.csv").write_bytes(text.encode())
     clips, drops = own_recordings(tmp_path).listing()
@@ -295,7 +301,7 @@ def test_cells_with_line_breaks(tmp_path):
     assert [drop.clip_id for drop in drops] == ["metadata.csv:5"]  # the line in an editor
 
 
-def test_a_stamp_tells_that_a_file_was_mended(tmp_path):
+def test_a_stamp_changes_when_a_file_is_replaced(tmp_path):
     (tmp_path / "metadata.csv").write_text("file,text\na.wav,raz\nb.wav,dwa\nx\0.wav,trzy\n")
     (tmp_path / "a.wav").write_bytes(CLIP)
     first, absent, never = own_recordings(tmp_path).listing()[0]
@@ -327,7 +333,7 @@ def collective(monkeypatch):
     return client
 
 
-def test_the_data_collective_gives_an_archive(collective, small, tmp_path):
+def test_the_data_collective_downloads_an_archive(collective, small, tmp_path):
     collective.return_value = pack(small, tmp_path / "cv.tar.gz")
     source = data_collective("common-voice-polish", folder=tmp_path)
     collective.assert_called_once_with(
@@ -336,14 +342,14 @@ def test_the_data_collective_gives_an_archive(collective, small, tmp_path):
     assert len(source.listing()[0]) == 4
 
 
-def test_without_a_key_nothing_is_tried(collective, monkeypatch):
+def test_without_a_key_nothing_is_downloaded(collective, monkeypatch):
     monkeypatch.delenv("MDC_API_KEY")
     with pytest.raises(LabError, match="MDC_API_KEY is not set"):
         data_collective("slug")
     collective.assert_not_called()
 
 
-def test_colabs_own_secrets_are_asked(collective, monkeypatch, small, tmp_path):
+def test_colabs_secrets_are_used(collective, monkeypatch, small, tmp_path):
     monkeypatch.setenv("MDC_API_KEY", "")
     userdata = types.SimpleNamespace(get={"MDC_API_KEY": "from colab"}.__getitem__)
     monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(userdata=userdata))
@@ -358,12 +364,12 @@ def test_colabs_own_secrets_are_asked(collective, monkeypatch, small, tmp_path):
         (PermissionError("Access denied"), "accept its terms"),
         (FileNotFoundError("404"), "has no data set 'slug'"),
         (datacollective.errors.AuthenticationError("key is invalid"), "key is invalid"),
-        (datacollective.errors.DownloadError(1, 2, 10, "sum"), "goes on where it stopped"),
+        (datacollective.errors.DownloadError(1, 2, 10, "sum"), "continues where it stopped"),
         (OSError(28, "No space left on device"), "No space left"),
         (ConnectionError("no network"), "no network"),
     ],
 )
-def test_each_refusal_has_its_sentence(collective, error, sentence):
+def test_each_failure_is_a_clear_error(collective, error, sentence):
     collective.side_effect = error
     with pytest.raises(LabError, match=sentence):
         data_collective("slug")
@@ -373,7 +379,7 @@ def test_each_refusal_has_its_sentence(collective, error, sentence):
 
 
 def parquet(folder: Path) -> str:
-    """A Parquet file as the Hub has them: audio as bytes and path, marked as an Audio feature."""
+    """Write a Parquet file like the Hub's: audio as bytes and path, marked as an Audio feature."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -394,7 +400,7 @@ def parquet(folder: Path) -> str:
 
 @pytest.fixture
 def mirror(monkeypatch, tmp_path):
-    """The real loader on a local Parquet file, behind the real function's signature."""
+    """Replace the loader by one that returns a local Parquet file, with the same signature."""
     real, file = datasets.load_dataset, parquet(tmp_path)
     loaded = real("parquet", data_files={"test": file}, cache_dir=str(tmp_path / "cache"))
     client = mock.create_autospec(real, return_value=loaded)
@@ -402,8 +408,8 @@ def mirror(monkeypatch, tmp_path):
     return client
 
 
-def test_a_mirror_of_common_voice(mirror):
-    source = corpora.hub("owner/cv15", config="pl", speaker="client_id", clip_id="path")
+def test_a_mirror_of_common_voice_is_listed_and_read(mirror):
+    source = sources.hub("owner/cv15", config="pl", speaker="client_id", clip_id="path")
     drops, read = reasons(source)
     mirror.assert_called_with("owner/cv15", "pl", revision=None)
     assert drops == {"test/b.mp3": "listed but absent"}
@@ -411,25 +417,25 @@ def test_a_mirror_of_common_voice(mirror):
     assert source.listing()[0][0].speaker == "s1"
 
 
-def test_a_mirror_that_has_only_train(mirror):
+def test_a_data_set_with_only_train_is_split_by_speaker(mirror):
     rows = [{"path": f"{i}/a.mp3" if i else None, "who": i % 5, "sentence": "Raz",
              "audio": {"bytes": CLIP}} for i in range(20)]  # fmt: skip
     train = datasets.Dataset.from_list(rows)
     mirror.return_value = datasets.DatasetDict(train=train)
-    source = corpora.hub("owner/x", speaker="who", clip_id="path")
+    source = sources.hub("owner/x", speaker="who", clip_id="path")
     clips, drops = source.listing()
     assert not drops
     assert [clip.clip_id for clip in clips[:2]] == ["train_0", "train/1/a.mp3"]
-    speakers = {s: {c.speaker for c in clips if c.split == s} for s in corpora.SPLITS}
+    speakers = {s: {c.speaker for c in clips if c.split == s} for s in sources.SPLITS}
     assert all(speakers.values())
     assert sum(map(len, speakers.values())) == 5  # nobody in two
-    assert all(sound == CLIP for _, sound in source.read(clips))
-    assert {c.split for c in corpora.hub("owner/x").listing()[0]} == {"train"}
+    assert all(data == CLIP for _, data in source.read(clips))
+    assert {c.split for c in sources.hub("owner/x").listing()[0]} == {"train"}
 
 
-def test_fleurs_comes_from_its_parquet_branch(mirror):
+def test_fleurs_is_loaded_from_its_parquet_branch(mirror):
     with pytest.raises(LabError, match=r"no column 'raw_transcription'.*client_id"):
-        corpora.fleurs().listing()
+        sources.fleurs().listing()
     mirror.assert_called_with("google/fleurs", "pl_pl", revision="refs/convert/parquet")
 
 
@@ -437,7 +443,7 @@ def test_fleurs_comes_from_its_parquet_branch(mirror):
     "error", [datasets.exceptions.DatasetNotFoundError("gone"), ConnectionError("no network"),
               RuntimeError("Dataset scripts are no longer supported")]
 )  # fmt: skip
-def test_a_data_set_that_is_gone(mirror, error):
+def test_a_data_set_that_is_gone_is_a_clear_error(mirror, error):
     mirror.side_effect = error
     with pytest.raises(LabError, match=f"did not give owner/x .*{error}"):
-        corpora.hub("owner/x").listing()
+        sources.hub("owner/x").listing()
