@@ -127,7 +127,8 @@ def random_whisper(folder: Path, shape: dict[str, int], tokens: int, short: bool
         model.model.decoder.embed_positions.weight[last:] += 1000 * end / end.norm()
     never = [*range(FIRST_UNUSED), AFTER_UNUSED, *range(END_TOKEN + 1, 51_865)]
     model.generation_config = GenerationConfig(
-        bos_token_id=END_TOKEN, eos_token_id=END_TOKEN, pad_token_id=END_TOKEN, decoder_start_token_id=END_TOKEN + 1,
+        bos_token_id=END_TOKEN, eos_token_id=END_TOKEN, pad_token_id=END_TOKEN,
+        decoder_start_token_id=END_TOKEN + 1,
         no_timestamps_token_id=50_363, lang_to_id={"<|pl|>": 50_269}, is_multilingual=True,
         task_to_id={"transcribe": 50_359}, language="pl", task="transcribe", max_length=448,
         suppress_tokens=never,
