@@ -23,15 +23,15 @@ FORMS = ("vtt", "srt", "txt", "json")
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """One real run, in a process of its own: good files and bad ones, in an odd order."""
+def done(tmp_path_factory, published_nano):
+    """One real run, in a process of its own: good files and bad ones, in mixed order."""
     folder = tmp_path_factory.mktemp("recordings")
     for name, clip in (("zażółć gęślą.mp3", CLIPS[0]), ("b.mp3", CLIPS[1])):
         (folder / name).write_bytes(clip.read_bytes())
     (folder / "notes.mp3").write_text("to nie jest nagranie\n" * 100)
     (folder / "silence.wav").write_bytes(wav(np.zeros(32_000, np.float32)))
     names = ["zażółć gęślą.mp3", "notes.mp3", "gone.mp3", "silence.wav", "b.mp3"]
-    options = ["--model", NANO_MODEL, "--into", folder / "texts"]
+    options = ["--model", published_nano, "--into", folder / "texts"]
     command = [sys.executable, "-m", "lab2_whisper.inference", *(folder / n for n in names)]
     environment = os.environ | {"PYTHONUTF8": "1", "HF_HUB_OFFLINE": "1"}
     run = subprocess.run(

@@ -221,7 +221,7 @@ def test_the_prompt_in_serving_equals_the_prompt_in_training(nano):
     assert tokenizer.decode(labels[len(prompt) - 1 :], skip_special_tokens=False).startswith(text)
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["short context", "30 s windows"])
+@pytest.fixture(scope="module", params=[True, False], ids=["short windows", "30 s windows"])
 def recorded(request, published_nano, tmp_path_factory) -> tuple[Transcriber, bool]:
     """The nano model with a short audio context or without, and which of the two it is."""
     folder = shutil.copytree(published_nano, tmp_path_factory.mktemp("recorded") / "nano")
@@ -494,9 +494,10 @@ def test_an_english_only_model_is_refused_in_one_sentence(without_copy, tmp_path
 def test_a_ctranslate2_copy_needs_neither_torch_nor_transformers(published_nano):
     """As in a Space, where neither is installed and the page starts in a second."""
     code = """
-import sys
+import os, sys
 sys.modules["torch"] = sys.modules["transformers"] = None  # as if they were not installed
 from lab2_whisper.inference.transcribe import load, transcribe
+assert os.environ["ORT_DISABLE_TELEMETRY"] and "onnxruntime" not in sys.modules
 print([segment.text for segment in transcribe(sys.argv[1], load(sys.argv[2]))])
 """
     command = [sys.executable, "-c", code, str(CLIPS / "common_voice_pl_02000.mp3")]
