@@ -19,7 +19,7 @@ from lab2_whisper.features.clips import Recipe
 from lab2_whisper.features.shards import build_corpus
 from lab2_whisper.features.sources import common_voice
 from lab2_whisper.features.stored import open_corpus
-from lab2_whisper.nano.make import VOICES, sentence, speak
+from lab2_whisper.nano.make import VOICES, sentence, synthesize
 from lab2_whisper.schema import NANO_TOKENIZER, SAMPLE_RATE
 from labstore import open_store
 
@@ -29,7 +29,7 @@ SETTINGS = [(bitrate, level) for bitrate in (16_000, 24_000, 32_000) for level i
 def five_seconds(rng: random.Random, voice: str) -> np.ndarray:
     """Sentences and a little noise, 48 kHz mono float32, 4 to 6 s."""
     length = rng.uniform(4, 6)
-    parts = [speak(sentence(rng), voice, speed=rng.randrange(130, 180)) for _ in range(5)]
+    parts = [synthesize(sentence(rng), voice, speed=rng.randrange(130, 180)) for _ in range(5)]
     samples = librosa.resample(np.concatenate(parts), orig_sr=SAMPLE_RATE, target_sr=48_000)
     samples = samples[: round(length * 48_000)] * 0.5
     noise = np.random.default_rng(rng.randrange(2**32)).standard_normal(len(samples))

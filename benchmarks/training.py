@@ -41,7 +41,7 @@ from lab2_whisper.training.run import Outcome, Run
 from labstore import Store, open_store
 
 DEMO = Run("demo", steps=150, evaluate_every=30)
-KILLED = Run("killed", steps=150, evaluate_every=5, patience=99, validation_clips=4, batch=8)
+KILLED = Run("killed", steps=150, evaluate_every=5, patience=99, validation_clips=4, batch_size=8)
 CONTEXT = Run("context", steps=150, validation_clips=4)
 
 
@@ -139,7 +139,7 @@ def short_audio_context(
         for name, run in runs.items():
             outcome = train(store, replace(run, name=f"{name}_{seed}", seed=seed), folder=folder)
             pace[name].append(_steps_per_second(outcome))
-            heard[name] += list(evaluate(outcome.best, clips).table["heard"])
+            heard[name] += list(evaluate(outcome.best, clips).table["hypothesis"])
     figures: dict[str, Any] = {}
     for name in runs:
         figures |= {
@@ -187,7 +187,7 @@ def _clip(
     recorded: Callable[[np.ndarray], bytes] | None = None,
 ) -> dict[str, Any]:
     """A row of a corpus: recorded, and then kept as Opus like all clips."""
-    samples = make.speak(text, voice, pitch, speed)
+    samples = make.synthesize(text, voice, pitch, speed)
     if recorded:
         samples = decode(recorded(samples))
     audio = encode_opus(samples, DEFAULT.bitrate, DEFAULT.complexity)

@@ -50,7 +50,7 @@ from lab2_whisper.inference.transcribe import (
     transcribe,
 )
 from lab2_whisper.inference.vad import speech_windows
-from lab2_whisper.nano.make import VOICES, sentence, speak
+from lab2_whisper.nano.make import VOICES, sentence, synthesize
 from lab2_whisper.schema import NANO_MODEL, NANO_TOKENIZER, SAMPLE_RATE
 
 TOKENS_PER_SECOND = 5
@@ -88,7 +88,7 @@ def speech(seconds: float, seed: int = 0) -> np.ndarray:
     rng, parts, count = random.Random(seed), [], 0
     voices = [voice for group in VOICES.values() for voice in group]
     while count < seconds * SAMPLE_RATE:
-        samples = speak(sentence(rng), rng.choice(voices), speed=rng.randrange(140, 190))
+        samples = synthesize(sentence(rng), rng.choice(voices), speed=rng.randrange(140, 190))
         parts.append(_trimmed(samples))
         count += len(parts[-1])
     return np.concatenate(parts)[: round(seconds * SAMPLE_RATE)]

@@ -1,4 +1,4 @@
-"""Sound: any container people have to 16 kHz mono float32; Opus; log-mel; a picture of a clip."""
+"""Sound: any container people have to 16 kHz mono float32; Opus; log-mel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO
 import av
 import numpy as np
 
-from lab2_whisper.schema import HOP, N_FFT, N_MELS, SAMPLE_RATE, WINDOW_SECONDS, LabError
+from lab2_whisper.schema import HOP_SAMPLES, N_FFT, N_MELS, SAMPLE_RATE, WINDOW_SECONDS, LabError
 
 # Demuxers by their libav names. No playlist (hls, concat, dash): those open other files.
 FORMATS = "wav,w64,aiff,mp3,aac,mov,mp4,m4a,3gp,ogg,flac,matroska,webm,amr,asf,caf"
@@ -314,8 +314,8 @@ def log_mel(samples, n_mels: int = N_MELS):
     beyond = min(N_FFT, WINDOW_SECONDS * SAMPLE_RATE - window)  # the silence that follows in 30 s
     samples = torch.nn.functional.pad(samples, (0, max(0, beyond)))
     hann = torch.hann_window(N_FFT, device=samples.device)
-    spectrum = torch.stft(samples, N_FFT, HOP, window=hann, return_complex=True)
-    power = spectrum[..., : window // HOP].abs() ** 2
+    spectrum = torch.stft(samples, N_FFT, HOP_SAMPLES, window=hann, return_complex=True)
+    power = spectrum[..., : window // HOP_SAMPLES].abs() ** 2
     mel = torch.from_numpy(_mel_filters(n_mels)).to(samples.device) @ power
     log = mel.clamp(min=1e-10).log10()
     log = torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8)
@@ -327,28 +327,3 @@ def _mel_filters(n_mels: int) -> np.ndarray:
     import librosa
 
     return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=n_mels)
-
-
-def plot_clip(samples: np.ndarray, title: str = ""):
-    """A figure of a clip: its waveform above its log-mel. `samples`: 16 kHz mono, (samples,)."""
-    import librosa.display
-    import torch
-    from matplotlib.figure import Figure
-
-    whole = torch.from_numpy(samples[: len(samples) // HOP * HOP].copy())
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    wave, mel = figure.subplots(2, 1, sharex=True)
-    librosa.display.waveshow(samples, sr=SAMPLE_RATE, ax=wave)
-    wave.set(title=title, xlabel="", ylabel="amplitude")
-    librosa.display.specshow(
-        log_mel(whole[None])[0].numpy(),
-        sr=SAMPLE_RATE,
-        hop_length=HOP,
-        n_fft=N_FFT,
-        x_axis="time",
-        y_axis="mel",
-        fmax=SAMPLE_RATE / 2,
-        ax=mel,
-    )
-    mel.set(xlabel="seconds", ylabel="hertz (mel scale)")
-    return figure

@@ -9,7 +9,7 @@ from labstore import Model
 LANGUAGE = "pl"  # a Common Voice locale
 SAMPLE_RATE = 16_000  # samples a second, mono
 WINDOW_SECONDS = 30  # the longest clip that Whisper sees at once
-HOP = 160  # samples between two log-mel frames: 100 frames a second
+HOP_SAMPLES = 160  # samples between two log-mel frames: 100 frames a second
 N_FFT = 400
 N_MELS = 80  # 128 for large-v3
 

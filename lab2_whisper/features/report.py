@@ -34,16 +34,6 @@ class CorpusReport:
             f"\nspeakers of train who are also there: {len(self.shared_speakers)}"
         )
 
-    def plot_lengths(self):
-        """A figure: how many clips are how long."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(7, 3), layout="constrained")
-        axes = figure.subplots()
-        axes.hist(self.seconds, bins=40)
-        axes.set(xlabel="seconds", ylabel="clips", title="Clip lengths")
-        return figure
-
 
 def describe(corpus: datasets.Dataset) -> CorpusReport:
     """The report of a whole corpus as open_corpus() gives it. No audio is read."""

@@ -25,7 +25,7 @@ import numpy as np
 from lab2_whisper.inference.segments import Word
 from lab2_whisper.schema import (
     FOR_PAGES,
-    HOP,
+    HOP_SAMPLES,
     N_FFT,
     RECORD,
     SAMPLE_RATE,
@@ -263,7 +263,7 @@ class CTranslate2Engine:
         ids, tokens = result.sequences_ids[0], self._tokens(language)
         words: tuple[Word, ...] = ()
         if self.traits.word_times:
-            frames = min(mel.shape[1], len(samples) // HOP)
+            frames = min(mel.shape[1], len(samples) // HOP_SAMPLES)
             found = self._whisper.find_alignment(tokens, [text_ids(ids, tokens)], encoded, frames)
             words = joined(found[0] if found else [], language)
         return WindowResult(
@@ -285,7 +285,9 @@ class CTranslate2Engine:
         whole = np.pad(samples, (0, seconds * SAMPLE_RATE - len(samples)))
         beyond = min(N_FFT, (WINDOW_SECONDS - seconds) * SAMPLE_RATE)
         mel = self._whisper.feature_extractor(whole, padding=beyond)
-        return np.ascontiguousarray(mel[:, : seconds * SAMPLE_RATE // HOP], dtype=np.float32)
+        return np.ascontiguousarray(
+            mel[:, : seconds * SAMPLE_RATE // HOP_SAMPLES], dtype=np.float32
+        )
 
     def _tokens(self, language: str) -> Any:
         from faster_whisper.tokenizer import Tokenizer

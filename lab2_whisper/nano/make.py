@@ -124,7 +124,7 @@ def plan(rng: random.Random) -> dict[str, list[str]]:
     return texts
 
 
-def speak(text: str, voice: str, pitch: int = 50, speed: int = 160) -> np.ndarray:
+def synthesize(text: str, voice: str, pitch: int = 50, speed: int = 160) -> np.ndarray:
     """A Polish text in one of espeak-ng's voices as 16 kHz mono float32, shape (samples,).
 
     `pitch` from 0 to 99, `speed` in words a minute.
@@ -162,7 +162,7 @@ def _clips(rng: random.Random, split: str, texts: list[str], folder: Path) -> It
     first = {"train": 0, "validation": 1000, "test": 2000}[split]
     for i, text in enumerate(texts):
         voice, pitch = list(VOICES[split].items())[i % len(VOICES[split])]
-        samples = speak(text, voice, pitch, speed=rng.randrange(140, 200))
+        samples = synthesize(text, voice, pitch, speed=rng.randrange(140, 200))
         name = f"common_voice_pl_{first + i:05}.mp3"
         (folder / name).write_bytes(mp3(samples))
         fields = {

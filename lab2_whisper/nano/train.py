@@ -42,7 +42,7 @@ from transformers import (
 from lab2_whisper.audio import decode
 from lab2_whisper.features.sources import nano
 from lab2_whisper.nano import make
-from lab2_whisper.schema import HOP, NANO_MODEL, NANO_TOKENIZER, SAMPLE_RATE, WINDOW_SECONDS
+from lab2_whisper.schema import HOP_SAMPLES, NANO_MODEL, NANO_TOKENIZER, SAMPLE_RATE, WINDOW_SECONDS
 from lab2_whisper.training.audio_context import FRAMES_PER_POSITION, window
 from lab2_whisper.training.dataset import IGNORED, Augment, collate, label_ids
 from lab2_whisper.training.metrics import score
@@ -108,7 +108,7 @@ def spoken(lesson: Lesson, tokens: Tokens, rng: random.Random) -> list[dict[str,
     said = texts(lesson.kind, lesson.clips, rng)
     how = [(rng.choice(MEN), rng.randint(*PITCH), rng.randint(*SPEED)) for _ in said]
     with ThreadPoolExecutor(2) as pool:
-        sounds = pool.map(lambda text, how: make.speak(text, *how), said, how)
+        sounds = pool.map(lambda text, how: make.synthesize(text, *how), said, how)
         sounds = list(tqdm(sounds, f"{lesson.kind}, spoken", len(said)))
     return [
         {"samples": sound, "labels": tokens.short(text), "bands": [], "text": text}
@@ -199,7 +199,7 @@ def batches(
         some = rng.sample(by_length[start : start + 4 * BATCH], FULL_BATCH if full else BATCH)
         some = [altered(clip, rng) for clip in some]
         seconds = WINDOW_SECONDS if full else _seconds(some) + rng.choice([0, 0, 0, 1, 2])
-        sound = [len(clip["samples"]) // (HOP * FRAMES_PER_POSITION) for clip in some]
+        sound = [len(clip["samples"]) // (HOP_SAMPLES * FRAMES_PER_POSITION) for clip in some]
         yield collate(some, seconds) | {"positions": torch.tensor(sound)}
 
 
@@ -208,7 +208,7 @@ def altered(clip: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     samples, rate = clip["samples"], rng.uniform(*WARP)
     times = np.arange(int(len(samples) / rate)) * rate
     samples = np.interp(times, np.arange(len(samples)), samples).astype(np.float32)
-    bands = Augment().bands(len(samples) // HOP, np.random.default_rng(rng.getrandbits(32)))
+    bands = Augment().bands(len(samples) // HOP_SAMPLES, np.random.default_rng(rng.getrandbits(32)))
     return clip | {"samples": samples, "bands": bands}
 
 

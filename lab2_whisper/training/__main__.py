@@ -30,7 +30,7 @@ def main() -> None:
         tuple((name, 1.0) for name in given.corpora),
         steps=given.steps,
         evaluate_every=given.evaluate_every,
-        batch=given.batch,
+        batch_size=given.batch,
         machine=given.machine,
     )
     outcome = train(open_store(given.store), run, given.minutes, given.folder)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from lab2_whisper.audio import TooLong, Undecodable, decode_blocks, log_mel
-from lab2_whisper.schema import HOP, N_MELS, SAMPLE_RATE, WINDOW_SECONDS
+from lab2_whisper.schema import HOP_SAMPLES, N_MELS, SAMPLE_RATE, WINDOW_SECONDS
 
 IGNORED = -100  # a label that the loss passes over
 START = "<|startoftranscript|>"
@@ -45,7 +45,7 @@ class Augment:
 
     def bands(self, frames: int, rng: np.random.Generator) -> list[tuple[str, int, int]]:
         """SpecAugment's masks for a clip of so many frames: ("time" or "mel", start, stop)."""
-        widest = min(round(self.mask_seconds * SAMPLE_RATE / HOP), frames // 5)
+        widest = min(round(self.mask_seconds * SAMPLE_RATE / HOP_SAMPLES), frames // 5)
         found = []
         for axis, length, width in [("time", frames, widest), ("mel", N_MELS, self.mask_mels)]:
             for _ in range(self.masks):
@@ -83,16 +83,16 @@ class TrainingClips:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.clips[int(index)]
-        samples, bands = sound(row["audio"]), []
+        samples, bands = decode_clip(row["audio"]), []
         if self.augment:
             rng = np.random.default_rng((self.seed, int(self._epoch), int(index)))
             samples = self.augment.sound(samples, rng)
-            bands = self.augment.bands(len(samples) // HOP, rng)
+            bands = self.augment.bands(len(samples) // HOP_SAMPLES, rng)
         labels = label_ids(self.tokenizer, row["text"])
         return {"samples": samples, "labels": labels, "bands": bands}
 
 
-def sound(audio: bytes) -> np.ndarray:
+def decode_clip(audio: bytes) -> np.ndarray:
     """A clip, 16 kHz mono float32, shape (samples,): what of it can be decoded.
 
     No damage may end an epoch, or the scoring after many. Source bytes are kept with damage that

@@ -134,7 +134,7 @@ def estimate(
     with torch.autocast(device.type, half, enabled=half != torch.float32):  # as at validation
         a_clip = _seconds_heard((model, tokenizer), heard, run.language)
     model = adapt(model, preset).to(device)
-    batch = run.batch or find_batch_size(model, preset)
+    batch = run.batch_size or find_batch_size(model, preset)
     rows = open_corpus(store, corpus, "train", cache_dir=cache_dir).select_columns("seconds")
     share = run.full_windows if run.short_audio_context else 1.0
     full = seconds_a_clip(model, preset, max_batch_size(batch, WINDOW_SECONDS), WINDOW_SECONDS)

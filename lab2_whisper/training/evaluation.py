@@ -25,7 +25,7 @@ from lab2_whisper.audio import log_mel
 from lab2_whisper.features.stored import open_corpus
 from lab2_whisper.schema import LANGUAGE, SAMPLE_RATE, WINDOW_SECONDS, LabError
 from lab2_whisper.training.audio_context import window
-from lab2_whisper.training.dataset import collate_sound, sound
+from lab2_whisper.training.dataset import collate_sound, decode_clip
 from lab2_whisper.training.metrics import Rate, Score, clip_errors, difference, score
 from lab2_whisper.training.run import Outcome
 from labstore import Store
@@ -35,7 +35,7 @@ TOKENS_PER_SECOND = 25  # a letter each in nano's vocabulary; no one speaks fast
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The transcripts of some clips. `table` has a row a clip: text, heard, errors, seconds."""
+    """The transcripts of some clips. `table` has a row a clip: reference, hypothesis, errors, seconds."""
 
     score: Score
     table: pd.DataFrame
@@ -103,12 +103,14 @@ def evaluate(
     heard = [""] * len(clips)
     for start in tqdm(range(0, len(clips), batch), desc="listening"):
         some = order[start : start + batch]
-        sounds = [sound(clips[int(i)]["audio"]) for i in some]
+        sounds = [decode_clip(clips[int(i)]["audio"]) for i in some]
         for i, text in zip(some, speak(sounds), strict=True):
             heard[i] = " ".join(text.split())
     rows = clips.select_columns(["clip_id", "speaker", "seconds", "text"]).to_pandas()
-    rows = rows.assign(heard=heard, errors=clip_errors(list(rows["text"]), heard))
-    return EvaluationResult(score(list(rows["text"]), heard), rows)
+    rows = rows.rename(columns={"text": "reference"}).assign(hypothesis=heard)
+    references = list(rows["reference"])
+    rows = rows.assign(errors=clip_errors(references, heard))
+    return EvaluationResult(score(references, heard), rows)
 
 
 def _is_whisper(model: str | Path | tuple) -> bool:
@@ -195,7 +197,7 @@ def evaluate_before_after(
             evaluate(model, clips, outcome.run.language)
             for model in (outcome.run.model, outcome.best)
         )
-        said = list(after.table["text"])
-        change = difference(said, list(before.table["heard"]), list(after.table["heard"]))
+        said = list(after.table["reference"])
+        change = difference(said, list(before.table["hypothesis"]), list(after.table["hypothesis"]))
         comparisons.append(BeforeAfter(corpus, before, after, change))
     return comparisons

@@ -67,7 +67,7 @@ def train(
     longest = model.config.max_target_positions
     clips, validation, data = _clips(store, run, tokenizer, longest, cache_dir)
     settings = {**asdict(run), "preset": asdict(preset), "data": data}
-    settings = {k: v for k, v in settings.items() if k not in ("batch", "machine")}
+    settings = {k: v for k, v in settings.items() if k not in ("batch_size", "machine")}
     if run.model == str(NANO_MODEL):
         settings["model"] = "nano"  # wherever the project's folder is
     set_seed(run.seed)  # before LoRA's random weights are drawn
@@ -76,7 +76,7 @@ def train(
         run,
         tokenizer,
         model=model,
-        args=arguments(home, run, preset, run.batch or find_batch_size(model, preset)),
+        args=arguments(home, run, preset, run.batch_size or find_batch_size(model, preset)),
         train_dataset=clips,
         eval_dataset=validation,
         data_collator=collate_sound,
@@ -230,7 +230,7 @@ def _whole_model(
     return best
 
 
-def compare(store: Store, runs: list[Run], **options: Any) -> pd.DataFrame:
+def compare_runs(store: Store, runs: list[Run], **options: Any) -> pd.DataFrame:
     """Train each run and tell its WER on validation, a row each, the best first.
 
     Whatever runs differ in is compared, model or data: steps, learning rate, size, corpora, or the

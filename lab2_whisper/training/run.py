@@ -41,7 +41,7 @@ class Run:
     dropout: float = 0.0
     preset: Preset | None = None  # None: chosen for the model's size and the machine
     learning_rate: float | None = None  # None: the preset's
-    batch: int | None = None  # clips at once; None: found by a dry run
+    batch_size: int | None = None  # clips at once; None: found by a dry run
     machine: str | None = None  # whose preset is chosen; None: found out
     seed: int = 0
 

@@ -29,7 +29,7 @@ class FirstGradients(TrainerCallback):
 def main(made: str, folder: str, batch: str) -> None:
     where = Path(folder)
     run = Run("r", str(Path(made) / "tiny"), steps=20, evaluate_every=20, validation_clips=4,
-              batch=int(batch), full_windows=0.1)  # fmt: skip
+              batch_size=int(batch), full_windows=0.1)  # fmt: skip
     plain = training.arguments
     training.arguments = lambda *given: _every_step(plain(*given))
     original = training.WhisperTrainer.__init__

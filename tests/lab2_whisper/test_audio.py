@@ -213,8 +213,3 @@ def test_log_mel_equals_whispers_extractor(seconds, n_mels):
     assert ours.shape == (1, n_mels, 100 * seconds)
     theirs = expected.input_features[0][:, : 100 * seconds]
     np.testing.assert_allclose(ours[0].numpy(), theirs, atol=1e-5)
-
-
-def test_a_picture_of_a_clip():
-    figure = audio.plot_clip(tone(1), "title")
-    assert len(figure.axes) == 2

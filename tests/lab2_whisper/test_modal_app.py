@@ -62,7 +62,7 @@ def test_modal_trains_in_sessions_and_registers_the_model(tmp_path):
     store = tmp_path / "store"
     build_corpus(open_store(store), nano(), "nano_pl", processes=1)
     model = tiny_whisper(tmp_path / "tiny")
-    run = Run("cloud", str(model), steps=4, evaluate_every=2, validation_clips=4, batch=8)
+    run = Run("cloud", str(model), steps=4, evaluate_every=2, validation_clips=4, batch_size=8)
     assert modal_app.train_some.local(run, str(store), 1e-9) is None
     figures = modal_app.train_some.local(run, str(store), 60)
     assert open_store(store).load_model(model_of("nano_pl")).metrics == figures

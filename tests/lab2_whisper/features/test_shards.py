@@ -411,7 +411,6 @@ def test_the_report_finds_leaks(store, tmp_path):
     assert report.shared_speakers == ["s1"]
     assert report.splits.loc["train", "clips"] == 2
     assert report.characters["k"] == 2
-    assert report.plot_lengths().axes
 
 
 @needs_digits

@@ -33,7 +33,7 @@ from lab2_whisper.inference.vad import (
     VoiceActivity,
     speech_windows,
 )
-from lab2_whisper.nano.make import sentence, speak
+from lab2_whisper.nano.make import sentence, synthesize
 from lab2_whisper.schema import (
     FOR_PAGES,
     NANO_CORPUS,
@@ -188,7 +188,7 @@ def test_the_nano_model_understands_the_voices_of_its_training(nano):
     rng = random.Random(3)
     references = [sentence(rng) for _ in range(12)]
     voices = ["m1", "m3", "max"] * 4
-    sounds = [speak(text, voice, 40) for text, voice in zip(references, voices, strict=True)]
+    sounds = [synthesize(text, voice, 40) for text, voice in zip(references, voices, strict=True)]
     hypotheses = [" ".join(s.text for s in transcribe(wav(sound), nano)) for sound in sounds]
     assert jiwer.wer(references, hypotheses) < 0.9
 

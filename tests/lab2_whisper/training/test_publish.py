@@ -25,7 +25,7 @@ SAID = ["Kup mleko.", "Numer sto dwa."]
 
 def heard(transcripts: list[str]) -> EvaluationResult:
     return EvaluationResult(
-        score(SAID, transcripts), pd.DataFrame({"text": SAID, "heard": transcripts})
+        score(SAID, transcripts), pd.DataFrame({"reference": SAID, "hypothesis": transcripts})
     )
 
 

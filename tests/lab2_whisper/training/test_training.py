@@ -41,7 +41,7 @@ from lab2_whisper.training.dataset import (
 )
 from lab2_whisper.training.estimate import dry_step, estimate, max_batch_size, optimizer_bytes
 from lab2_whisper.training.evaluation import evaluate, evaluate_before_after, load_whisper
-from lab2_whisper.training.loop import arguments, compare, train
+from lab2_whisper.training.loop import arguments, compare_runs, train
 from lab2_whisper.training.presets import adapt
 from lab2_whisper.training.run import Run
 from lab2_whisper.training.trainer import ByLength, WhisperTrainer
@@ -66,7 +66,7 @@ def store(made, tmp_path):
 
 @pytest.fixture
 def run(made) -> Run:
-    return Run("r", str(made / "tiny"), steps=STEPS, evaluate_every=4, validation_clips=4, batch=8,
+    return Run("r", str(made / "tiny"), steps=STEPS, evaluate_every=4, validation_clips=4, batch_size=8,
                full_windows=0.2, dropout=0.1)  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def trained(made, tmp_path_factory) -> Path:
     """The folder of a store with the whole training, which was never interrupted."""
     folder = tmp_path_factory.mktemp("whole")
     store = open_store(shutil.copytree(made / "store", folder / "store"))
-    run = Run("r", str(made / "tiny"), steps=STEPS, evaluate_every=4, validation_clips=4, batch=8,
+    run = Run("r", str(made / "tiny"), steps=STEPS, evaluate_every=4, validation_clips=4, batch_size=8,
               full_windows=0.2, dropout=0.1)  # fmt: skip
     outcome = train(store, run, folder=folder / "work")
     assert outcome.finished and outcome.step == STEPS
@@ -201,7 +201,7 @@ def test_one_long_transcript_ends_no_training(store, run, tmp_path, monkeypatch,
         return clips.remove_columns("text").add_column("text", texts)
 
     monkeypatch.setattr("lab2_whisper.training.loop.open_corpus", one_long)
-    short = replace(run, steps=1, batch=16)
+    short = replace(run, steps=1, batch_size=16)
     assert train(store, short, folder=tmp_path).finished
     assert capsys.readouterr().out.count("1 of ") == 2  # of train clips, and of validation
 
@@ -216,7 +216,7 @@ def test_killed_at_random_moments_the_weights_are_the_same(made, store, run, who
         "from lab2_whisper.training.loop import train\n"
         "from labstore import open_store\n"
         f"run = Run('r', {run.model!r}, steps={STEPS}, evaluate_every=4, validation_clips=4,"
-        " batch=8, full_windows=0.2, dropout=0.1)\n"
+        " batch_size=8, full_windows=0.2, dropout=0.1)\n"
         "print('ready', flush=True)\n"
         f"train(open_store({str(store.root)!r}), run, folder={str(tmp_path / 'work')!r})\n"
     )
@@ -595,7 +595,7 @@ def test_runs_that_differ_in_model_or_data_are_compared_in_one_table(store, run,
     mixed = (("nano_pl", 1.0), ("other_pl", 0.5))
     runs = [replace(run, name="slow", steps=4, learning_rate=1e-5),
             replace(run, name="mixed", steps=4, corpora=mixed)]  # fmt: skip
-    table = compare(store, runs, folder=tmp_path)
+    table = compare_runs(store, runs, folder=tmp_path)
     assert set(table["corpora"]) == {"nano_pl x1", "nano_pl x1, other_pl x0.5"}
     assert table["wer"].is_monotonic_increasing and table["finished"].all()
     assert pictures.experiments(table).axes
@@ -604,9 +604,9 @@ def test_runs_that_differ_in_model_or_data_are_compared_in_one_table(store, run,
 def test_presets_are_compared_and_their_checkpoints_are_not_mixed(store, run, tmp_path):
     adam = replace(presets.choose(10_000), machine="t4", clips_per_step=8)
     other = replace(adam, method="frozen encoder", optimizer="adafactor", clips_per_step=24)
-    short = replace(run, steps=2, evaluate_every=2, batch=None)
+    short = replace(run, steps=2, evaluate_every=2, batch_size=None)
     runs = [replace(short, name="adam", preset=adam), replace(short, name="other", preset=other)]
-    table = compare(store, runs, folder=tmp_path).set_index("run")
+    table = compare_runs(store, runs, folder=tmp_path).set_index("run")
     assert dict(table.loc["other", ["method", "optimizer", "clips_per_step"]]) == {
         "method": "frozen encoder", "optimizer": "adafactor", "clips_per_step": 24}  # fmt: skip
     assert table.loc["adam", "optimizer"] == "adamw_torch"
@@ -680,7 +680,7 @@ def test_a_wav2vec2_is_scored_on_the_same_clips(store, tmp_path):
     (tmp_path / "ctc" / "processor_config.json").unlink()
     settings = Wav2Vec2FeatureExtractor().to_dict()
     extractor.write_text(json.dumps(settings | {"processor_class": "Wav2Vec2ProcessorWithLM"}))
-    assert evaluate(tmp_path / "ctc", clips).table["heard"].equals(heard.table["heard"])
+    assert evaluate(tmp_path / "ctc", clips).table["hypothesis"].equals(heard.table["hypothesis"])
 
 
 def test_what_is_no_model_is_said(store):
