@@ -13,6 +13,7 @@ import os
 import threading
 import uuid
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from lab2_whisper.inference.transcribe import Transcriber, load, load_from_store
 from lab2_whisper.page import parts
 from lab2_whisper.page.jobs import Job, JobProgress, Queue, Visitor, Visitors
 from lab2_whisper.page.texts import PAGE_LANGUAGES, SPOKEN, TEXTS
-from lab2_whisper.schema import LANGUAGE, LabError
+from lab2_whisper.schema import LANGUAGE, SAMPLE_RATE, LabError
 from labstore import NotFound, StoreError, default_address, open_store
 from labstore.monitor import html
 
@@ -48,6 +49,7 @@ def load_model(address: str, corpus: str, model: str) -> Transcriber:
 
 @st.cache_resource
 def visitors(limits: parts.Settings) -> Visitors:
+    """Return all visitors of this server, with their one queue."""
     return Visitors(Queue(limits.queue), limits.away)
 
 
@@ -143,7 +145,7 @@ class Forms:
                 show_message(self.t["no files"])
 
     def microphone_form(self) -> None:
-        sound = st.audio_input(self.t["record"], sample_rate=16_000, key="voice")
+        sound = st.audio_input(self.t["record"], sample_rate=SAMPLE_RATE, key="voice")
         if st.form_submit_button(self.t["transcribe"], type="primary"):
             if sound:
                 number = st.session_state.get("recordings", 0) + 1
@@ -163,8 +165,7 @@ class Forms:
         try:
             self.check_limits()
             path.write_bytes(file.getbuffer())
-            work = lambda stop, progress: self.transcribe(path, stop, progress)  # noqa: E731
-            self.visitor.add(name, work, path)
+            self.visitor.add(name, partial(self.transcribe, path), path)
         except Exception as error:  # such as a full disk, which leaves half a file
             path.unlink(missing_ok=True)
             show_error(error)
@@ -177,6 +178,7 @@ class Forms:
     def transcribe(
         self, path: Path, stop: threading.Event, progress: JobProgress
     ) -> Generator[Segment, None, None]:
+        """Yield the segments of a file, within the limits of this server."""
         with open(path, "rb") as media:
             yield from transcribe(
                 media,
@@ -201,11 +203,12 @@ class Forms:
             with st.spinner(self.t["looking"]):
                 video = youtube.look_up(youtube.video_id(pasted))
             self.check_length(video)
-            self.visitor.add(video.title, lambda stop, progress: self.fetch(video, stop, progress))
+            self.visitor.add(video.title, partial(self.fetch, video))
         except LabError as error:
             show_error(error)
 
     def check_length(self, video: youtube.Video) -> None:
+        """Raise VideoError if the video is over the limit of minutes."""
         limit = self.limits.max_minutes
         if video.seconds > limit * 60:
             raise youtube.VideoError("too long", minutes=video.seconds / 60, limit=limit)
@@ -213,6 +216,8 @@ class Forms:
     def fetch(
         self, video: youtube.Video, stop: threading.Event, progress: JobProgress
     ) -> Generator[Segment, None, None]:
+        """Fetch a video's sound and yield its segments; the sound is then deleted."""
+
         def fetched(done: int, total: int | None) -> None:
             part = done / total if total else 0
             progress(part * video.seconds, video.seconds, "fetching")
@@ -230,11 +235,12 @@ def show_jobs(t: Texts, here: Visitor) -> None:
 
 
 def job_list(t: Texts, here: Visitor) -> None:
+    """Draw the list; redraw the whole page when the state of a job has changed."""
     for job in here.jobs:
         with st.container(border=True, key=f"job-{job.id}"):
             show_job(t, here, job)
     if [(job, job.state) for job in here.jobs] != st.session_state.seen:
-        st.rerun()  # the whole page, as a job has ended and there is a result to show
+        st.rerun()  # a job may have ended, and its result is shown outside this fragment
 
 
 def show_job(t: Texts, here: Visitor, job: Job) -> None:
