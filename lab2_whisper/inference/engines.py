@@ -1,6 +1,6 @@
 """Load Whisper models that transcribe one window at a time.
 
-    load("models/whisper_small_pl")      a folder as training publishes it, or CTranslate2's alone
+    load("models/whisper_small_pl")      a folder as training publishes it, or a CTranslate2 copy
     load("openai/whisper-small")         a name on the Hugging Face Hub
     load_from_store(store, "common_voice_pl")
 

@@ -167,13 +167,13 @@ def fetch_audio(
     `on_progress` is called with the bytes fetched and the bytes in all, None while unknown. Raises
     VideoError, with the reason "stopped" once `stop` is set. No file is left behind in any case.
     """
-    stop, begun = stop or threading.Event(), time.monotonic()
+    stop, started = stop or threading.Event(), time.monotonic()
 
     def watch(state: dict[str, Any]) -> None:
         done, total = state.get("downloaded_bytes") or 0, state.get("total_bytes")
         if stop.is_set():
             raise VideoError("stopped")
-        if time.monotonic() - begun > MAX_DOWNLOAD_SECONDS:
+        if time.monotonic() - started > MAX_DOWNLOAD_SECONDS:
             raise VideoError("too slow")
         if max(done, total or 0) > max_bytes:
             raise VideoError("too large", limit=max_bytes / 2**20)

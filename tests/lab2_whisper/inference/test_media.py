@@ -199,7 +199,7 @@ def test_a_file_over_the_limit_of_bytes_is_refused_unread():
     assert not media.closed
 
 
-def test_a_file_that_claims_too_much_is_refused_before_it_is_decoded():
+def test_a_file_that_declares_too_much_is_refused_before_it_is_decoded():
     with pytest.raises(TooLong, match=r"is 0:05 long; the limit is 0:03"):
         next(decode_upload(upload("mp3", 5), Limits(seconds=3)))
 

@@ -441,7 +441,7 @@ def test_a_damaged_model_is_reported_in_one_sentence(published_nano, tmp_path, n
 
 
 @pytest.mark.parametrize("bug", [TypeError, AttributeError, NameError])
-@pytest.mark.parametrize("place", ["_json", "CTranslate2Engine"])
+@pytest.mark.parametrize("place", ["Traits", "CTranslate2Engine"])
 def test_a_bug_is_not_reported_as_a_damaged_model(published_nano, monkeypatch, place, bug):
     monkeypatch.setattr(engines, place, create_autospec(getattr(engines, place), side_effect=bug))
     with pytest.raises(bug):

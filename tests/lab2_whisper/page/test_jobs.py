@@ -35,13 +35,13 @@ class Windows:
     """Work in windows that wait for the test's permission; it stops as `transcribe` does."""
 
     def __init__(self, count: int = 3) -> None:
-        self.count, self.begun, self.gate = count, 0, threading.Semaphore(0)
+        self.count, self.started, self.gate = count, 0, threading.Semaphore(0)
 
     def __call__(self, stop, progress):
         for number in range(self.count):
             if stop.is_set():
                 return
-            self.begun += 1
+            self.started += 1
             self.gate.acquire()
             progress(number + 1.0, float(self.count))
             yield number
@@ -54,10 +54,10 @@ def quick(*items):
 def test_the_items_of_a_job_are_available_while_it_runs(visitor):
     work = Windows(3)
     job = visitor.add("a", work)
-    until(lambda: work.begun == 1)
+    until(lambda: work.started == 1)
     assert (job.state, job.items, job.seconds_left()) == ("running", [], None)
     work.gate.release()
-    until(lambda: work.begun == 2)
+    until(lambda: work.started == 2)
     assert job.items == [0] and (job.seconds_done, job.seconds_total) == (1, 3)
     assert job.seconds_left() > 0
     work.gate.release(2)
@@ -69,12 +69,12 @@ def test_jobs_run_one_at_a_time_in_order_and_have_places(queue, visitor):
     work = [Windows(1) for _ in range(2)]
     other = jobs.Visitor(queue, lambda: True)
     first = visitor.add("first", work[0])
-    until(lambda: work[0].begun == 1)
+    until(lambda: work[0].started == 1)
     second, third = other.add("second", work[1]), visitor.add("third", quick("x"))
     assert [queue.place(job) for job in (first, second, third)] == [0, 1, 2]
-    assert (second.state, third.state) == ("waiting", "waiting") and work[1].begun == 0
+    assert (second.state, third.state) == ("waiting", "waiting") and work[1].started == 0
     work[0].gate.release()
-    until(lambda: work[1].begun == 1)
+    until(lambda: work[1].started == 1)
     assert queue.place(third) == 1 and first.state == "done"
     work[1].gate.release()
     until(lambda: third.state == "done")
@@ -86,13 +86,13 @@ def test_stop_takes_effect_at_once_and_no_further_window_is_started(queue, visit
     work, after = Windows(100), quick("x")
     job = visitor.add("long", work)
     work.gate.release(2)
-    until(lambda: work.begun == 3)
+    until(lambda: work.started == 3)
     queue.stop(job)  # in the middle of the third window
     assert job.state == "stopped"
     next_job = visitor.add("next", after)
     work.gate.release(97)
     until(lambda: next_job.state == "done")  # the thread is free again
-    assert work.begun == 3 and job.items == [0, 1] and job.state == "stopped"
+    assert work.started == 3 and job.items == [0, 1] and job.state == "stopped"
 
 
 def test_work_that_ignores_the_stop_event_is_ended_too(queue, visitor):
@@ -116,14 +116,14 @@ def test_work_that_ignores_the_stop_event_is_ended_too(queue, visitor):
 def test_a_waiting_job_is_stopped_before_it_starts(queue, visitor):
     first, second = Windows(1), Windows(1)
     running = visitor.add("running", first)
-    until(lambda: first.begun == 1)
+    until(lambda: first.started == 1)
     waiting = visitor.add("waiting", second)
     queue.stop(waiting)
     assert waiting.state == "stopped" and queue.place(waiting) == 0
     first.gate.release()
     until(lambda: running.state == "done")
     queue.stop(running)
-    assert running.state == "done" and second.begun == 0
+    assert running.state == "done" and second.started == 0
 
 
 class Panic(BaseException):
@@ -186,7 +186,7 @@ def test_a_full_queue_and_a_visitor_with_too_many_jobs_get_an_error(queue):
     work = Windows(1)
     visitors = [jobs.Visitor(queue, lambda: True) for _ in range(4)]
     running = visitors[0].add("running", work)
-    until(lambda: work.begun == 1)
+    until(lambda: work.started == 1)
     visitors[0].add("waiting", quick())
     with pytest.raises(jobs.TooMany, match="Remove one from the list first"):
         visitors[0].add("third", quick())
@@ -211,14 +211,14 @@ def test_a_visitor_who_leaves_midway_leaves_nothing_behind(queue):
     stays = visitors.welcome(lambda: True)
     (gone.folder / "interview.wav").write_bytes(b"sound")
     running, waiting = gone.add("running", work), gone.add("waiting", quick())
-    until(lambda: work.begun == 1)
+    until(lambda: work.started == 1)
     kept = stays.add("kept", next_ones)
     here[0] = False
     until(lambda: gone.left)
     assert running.state == waiting.state == "stopped" and gone.jobs == []
     work.gate.release()
-    until(lambda: next_ones.begun == 1)
-    assert work.begun == 1 and stays.folder.exists() and stays.jobs == [kept]
+    until(lambda: next_ones.started == 1)
+    assert work.started == 1 and stays.folder.exists() and stays.jobs == [kept]
     next_ones.gate.release()
     stays.leave()
     assert not stays.folder.exists()
@@ -228,7 +228,7 @@ def test_a_job_added_after_its_visitor_left_is_not_run(queue):
     gone, work = jobs.Visitor(queue, lambda: False), Windows(1)
     gone.leave()
     job = gone.add("a video that was looked up meanwhile", work)
-    assert job.state == "stopped" and gone.jobs == [] and work.begun == 0
+    assert job.state == "stopped" and gone.jobs == [] and work.started == 0
 
 
 def test_an_error_with_one_visitor_does_not_end_the_watch(queue):

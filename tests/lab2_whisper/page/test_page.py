@@ -285,7 +285,7 @@ def test_rows_added_after_others_were_removed_are_kept(address, guest, speech):
     cues = json.loads(download(tab, "JSON")[1])
     remove(tab, 1)
     tab.wait_for_function(f"n => ({SUBTITLES})().length == n", arg=len(cues) - 1)
-    tab.get_by_text("Polski", exact=True).click()  # the table is drawn anew
+    tab.get_by_text("Polski", exact=True).click()  # the table is drawn again
     wait_for(tab, "Zamiana mowy na tekst")
     last = len(cues) - 1
     for column, text in {"start": "1:00.000", "end": "1:02.000", "text": "Dodane."}.items():
@@ -339,7 +339,7 @@ def test_a_visitor_who_leaves_midway_leaves_nothing(address, guest, folders, spe
     assert not any(path.stat().st_size == len(long_file) for path in folders.glob("whisper-*/*"))
 
 
-def test_the_microphone(address, browser, speech, tmp_path):
+def test_a_microphone_recording_is_transcribed(address, browser, speech, tmp_path):
     (tmp_path / "voice.wav").write_bytes(wav(speech(0, 4)))
     flags = [
         "--use-fake-device-for-media-stream",
