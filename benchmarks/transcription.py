@@ -1,20 +1,20 @@
-"""Speed of transcription against the transformers pipeline, its start, and an hour in little memory.
+"""Measure transcription: speed against the transformers pipeline, start-up, memory for an hour.
 
     python benchmarks/transcription.py [--minutes 2] [--hour 60] [--rounds 2] [--quick]
 
-Speed: a Whisper of whisper-small's shape with random weights, which both sides decode greedily. Its
-table of positions is made so that a text ends after the same number of tokens each time: 5 tokens
-for a second of sound, about as many as Polish has. Both sides have the same CPU threads and hear
-the same windows, all of it speech by espeak-ng: the pipeline (float32) is handed the windows that
-our path cuts, without the overlap of 5 s on each side that its own chunks of 30 s would add; ours
-(CTranslate2, int8) starts from the file and also decodes it and looks for speech. Neither times
-words. The pipeline is measured with batches of 1 and of 4, and the faster one counts.
+Speed: both sides run a Whisper of whisper-small's shape with random weights, decoded greedily. Its
+position embeddings are set so that every text ends after the same number of tokens: 5 tokens per
+second of sound, about as many as Polish has. Both sides use the same CPU threads and transcribe the
+same windows, which are full of speech by espeak-ng. The pipeline (float32) gets the windows that our
+code cuts, without the overlap of 5 s on each side that its own chunks of 30 s would add. Our code
+(CTranslate2, int8) starts from the file, so its time includes decoding and voice activity. Neither
+computes word times. The pipeline is measured with batches of 1 and of 4, and the faster one counts.
 
     speedup                      windows of up to 30 s of a recording without a pause
     short_context_speedup        clips of about 5 s, each its own file, as in Common Voice
     short_context_long_speedup   the recording again, cut into windows of at most 10 s
 
-The sides take turns; figures are medians over the rounds. In fresh processes:
+The sides take turns; the figures are medians over the rounds. In fresh processes:
 
     cold_start_s                 from the start of Python to the text of a clip, whisper-small's shape
     first_text_s, peak_gib       an hour of speech, the nano model, from the start of Python
@@ -36,13 +36,19 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 from _report import report
 
 from lab2_whisper.audio import encode_opus
-from lab2_whisper.inference.transcribe import SHORT_PAUSE, SHORT_SECONDS, load, transcribe
+from lab2_whisper.inference.transcribe import (
+    SHORT_PAUSE_SECONDS,
+    SHORT_WINDOW_SECONDS,
+    load,
+    transcribe,
+)
 from lab2_whisper.inference.vad import speech_windows
 from lab2_whisper.nano.make import VOICES, sentence, synthesize
 from lab2_whisper.schema import NANO_MODEL, NANO_TOKENIZER, SAMPLE_RATE
@@ -50,10 +56,13 @@ from lab2_whisper.schema import NANO_MODEL, NANO_TOKENIZER, SAMPLE_RATE
 TOKENS_PER_SECOND = 5
 CLIP_SECONDS = 5
 BATCHES = (1, 4)
-END, PROMPT = 50_257, 4  # <|endoftext|>; tokens before the text
-FIRST_UNUSED, AFTER_UNUSED = 274, 50_256  # nano's tokens without a meaning: easy to count in a text
+END_TOKEN, PROMPT_TOKENS = 50_257, 4  # <|endoftext|>; the number of tokens before the text
+FIRST_UNUSED, AFTER_UNUSED = 274, 50_256  # nano's unused tokens, which are easy to count in a text
 SMALL = {"d_model": 768, "layers": 12, "heads": 12}
 TINY = {"d_model": 64, "layers": 2, "heads": 2}
+
+Measure = Callable[[], tuple[float, int]]
+"""Transcribes once; returns seconds, and the number of tokens in the texts."""
 
 FRESH = """
 import json, sys, time
@@ -75,23 +84,23 @@ print(json.dumps({"load_s": loaded, "first_text_s": first, "all_s": time.time() 
 
 
 def speech(seconds: float, seed: int = 0) -> np.ndarray:
-    """Sentences in many voices without a pause between them, 16 kHz mono float32."""
+    """Return sentences in many voices without a pause between them, 16 kHz mono float32."""
     rng, parts, count = random.Random(seed), [], 0
     voices = [voice for group in VOICES.values() for voice in group]
     while count < seconds * SAMPLE_RATE:
-        said = synthesize(sentence(rng), rng.choice(voices), speed=rng.randrange(140, 190))
-        parts.append(_trimmed(said))
+        samples = synthesize(sentence(rng), rng.choice(voices), speed=rng.randrange(140, 190))
+        parts.append(_trimmed(samples))
         count += len(parts[-1])
     return np.concatenate(parts)[: round(seconds * SAMPLE_RATE)]
 
 
-def _trimmed(said: np.ndarray) -> np.ndarray:
-    loud = np.flatnonzero(np.abs(said) > 0.01)
-    return said[loud[0] : loud[-1] + 1]
+def _trimmed(samples: np.ndarray) -> np.ndarray:
+    loud = np.flatnonzero(np.abs(samples) > 0.01)
+    return samples[loud[0] : loud[-1] + 1]
 
 
 def random_whisper(folder: Path, shape: dict[str, int], tokens: int, short: bool) -> Path:
-    """A published Whisper with random weights, whose texts have so many tokens."""
+    """Publish a Whisper with random weights whose texts all have the same number of tokens."""
     import torch
     from transformers import (
         GenerationConfig,
@@ -108,17 +117,18 @@ def random_whisper(folder: Path, shape: dict[str, int], tokens: int, short: bool
     config = WhisperConfig(
         vocab_size=51_865, d_model=d, encoder_layers=layers, decoder_layers=layers,
         encoder_attention_heads=heads, decoder_attention_heads=heads, encoder_ffn_dim=4 * d,
-        decoder_ffn_dim=4 * d, pad_token_id=END, bos_token_id=END, eos_token_id=END,
-        decoder_start_token_id=END + 1, suppress_tokens=None, begin_suppress_tokens=None,
+        decoder_ffn_dim=4 * d, pad_token_id=END_TOKEN, bos_token_id=END_TOKEN, eos_token_id=END_TOKEN,
+        decoder_start_token_id=END_TOKEN + 1, suppress_tokens=None, begin_suppress_tokens=None,
     )  # fmt: skip
     model = WhisperForConditionalGeneration(config)
-    with torch.no_grad():  # from the last token on, every position says: the end
-        end = model.proj_out.weight[END].normal_(std=config.init_std)  # zeros: it also pads
-        last = PROMPT + tokens - 1
+    with torch.no_grad():  # from the last token on, every position leads to the end
+        end = model.proj_out.weight[END_TOKEN].normal_(std=config.init_std)  # was 0, as padding
+        last = PROMPT_TOKENS + tokens - 1
         model.model.decoder.embed_positions.weight[last:] += 1000 * end / end.norm()
-    never = [*range(FIRST_UNUSED), AFTER_UNUSED, *range(END + 1, 51_865)]
+    never = [*range(FIRST_UNUSED), AFTER_UNUSED, *range(END_TOKEN + 1, 51_865)]
     model.generation_config = GenerationConfig(
-        bos_token_id=END, eos_token_id=END, pad_token_id=END, decoder_start_token_id=END + 1,
+        bos_token_id=END_TOKEN, eos_token_id=END_TOKEN, pad_token_id=END_TOKEN,
+        decoder_start_token_id=END_TOKEN + 1,
         no_timestamps_token_id=50_363, lang_to_id={"<|pl|>": 50_269}, is_multilingual=True,
         task_to_id={"transcribe": 50_359}, language="pl", task="transcribe", max_length=448,
         suppress_tokens=never,
@@ -144,8 +154,8 @@ def wav(samples: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def ours(folder: Path, files: list[bytes], threads: int) -> Callable[[], tuple[float, int]]:
-    """A measurement of our path: seconds, and tokens that were heard."""
+def ours(folder: Path, files: list[bytes], threads: int) -> Measure:
+    """Return a measurement of our code: seconds, and the number of tokens transcribed."""
     model = load(folder, device="cpu", threads=threads)
 
     def measure() -> tuple[float, int]:
@@ -156,23 +166,23 @@ def ours(folder: Path, files: list[bytes], threads: int) -> Callable[[], tuple[f
     return measure
 
 
-def pipeline(folder: Path, windows: list[np.ndarray], threads: int) -> dict[str, Callable]:
-    """The same of the transformers pipeline, handed the windows in batches of each size."""
+def pipeline(folder: Path, windows: list[np.ndarray], threads: int) -> dict[str, Measure]:
+    """Return a measurement of the transformers pipeline for each batch size."""
     import torch
     import transformers
 
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(threads)
-    hear = transformers.pipeline(
+    recogniser: Any = transformers.pipeline(
         "automatic-speech-recognition", str(folder), dtype=torch.float32, device="cpu"
     )
-    hear.tokenizer.pad_token_id = END  # without one it makes no batches
+    recogniser.tokenizer.pad_token_id = END_TOKEN  # without one the pipeline makes no batches
     settings = {"language": "pl", "task": "transcribe", "num_beams": 1, "do_sample": False}
 
     def measure(batch: int) -> tuple[float, int]:
         sounds = [{"raw": window, "sampling_rate": SAMPLE_RATE} for window in windows]
         start = time.perf_counter()
-        found = hear(sounds, batch_size=batch, generate_kwargs=settings)
+        found = recogniser(sounds, batch_size=batch, generate_kwargs=settings)
         return time.perf_counter() - start, count_tokens([one["text"] for one in found])
 
     return {f"pipeline_{batch}": partial(measure, batch) for batch in BATCHES}
@@ -187,18 +197,20 @@ def windows_of(files: list[np.ndarray], *settings: float) -> list[np.ndarray]:
     return [w.samples for file in files for w in speech_windows(seconds(file), *settings)]
 
 
-def speeds(folder: Path, shape: dict[str, int], seconds: float, rounds: int) -> dict:
-    """Seconds of each side for a recording and for clips, by turns, and what they have in common."""
+def speeds(folder: Path, shape: dict[str, int], seconds: float, rounds: int) -> dict[str, Any]:
+    """Measure the seconds of each side for a recording and for clips, by turns."""
     threads = len(os.sched_getaffinity(0))
     long = [speech(seconds)]
     step, half = CLIP_SECONDS * SAMPLE_RATE, len(long[0]) // 2
     clips = [long[0][i : i + step] for i in range(0, half, step)]
-    cases = {  # sound, seconds of a window by which texts have their length, how it is cut
+    cases: dict[str, tuple[list[np.ndarray], int, tuple[float, ...]]] = {
+        # sounds, the seconds of a window that set the length of texts, how windows are cut
         "long": (long, 30, ()),
-        "clips": (clips, CLIP_SECONDS, (SHORT_SECONDS, SHORT_PAUSE)),
-        "short_long": (long, SHORT_SECONDS, (SHORT_SECONDS, SHORT_PAUSE)),
+        "clips": (clips, CLIP_SECONDS, (SHORT_WINDOW_SECONDS, SHORT_PAUSE_SECONDS)),
+        "short_long": (long, SHORT_WINDOW_SECONDS, (SHORT_WINDOW_SECONDS, SHORT_PAUSE_SECONDS)),
     }
-    sides, facts = {}, {}
+    sides: dict[tuple[str, str], Measure] = {}
+    facts: dict[str, dict[str, Any]] = {}
     for case, (sounds, window, cut) in cases.items():
         model = random_whisper(folder / case, shape, window * TOKENS_PER_SECOND, short=bool(cut))
         windows = windows_of(sounds, *cut)
@@ -208,41 +220,41 @@ def speeds(folder: Path, shape: dict[str, int], seconds: float, rounds: int) -> 
             "tokens": len(windows) * window * TOKENS_PER_SECOND,
         }
         sides[case, "ours"] = ours(model, [wav(sound) for sound in sounds], threads)
-        if case != "short_long":  # the pipeline's time for the recording is that of `long`
+        if case != "short_long":  # the pipeline takes as long for this recording as in "long"
             found = pipeline(model, windows, threads)
             sides |= {(case, name): measure for name, measure in found.items()}
-    times = {side: [] for side in sides}
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in sides}
     for _ in range(rounds):
-        for side, measure in sides.items():
+        for key, measure in sides.items():
             spent, tokens = measure()
-            assert tokens == facts[side[0]]["tokens"], (side, tokens, facts[side[0]])
-            times[side].append(spent)
-    for (case, side), spent in times.items():
-        facts[case][f"{side}_s"] = round(statistics.median(spent), 2)
+            assert tokens == facts[key[0]]["tokens"], (key, tokens, facts[key[0]])
+            times[key].append(spent)
+    for (case, side), rounds_spent in times.items():
+        facts[case][f"{side}_s"] = round(statistics.median(rounds_spent), 2)
     return {"threads": threads, **facts}
 
 
-def ratios(facts: dict) -> dict[str, float]:
+def ratios(facts: dict[str, Any]) -> dict[str, float]:
     best = {c: min(facts[c][f"pipeline_{b}_s"] for b in BATCHES) for c in ("long", "clips")}
     per_token = best["long"] / facts["long"]["tokens"]
-    mine = facts["short_long"]["ours_s"] / facts["short_long"]["tokens"]
+    ours_per_token = facts["short_long"]["ours_s"] / facts["short_long"]["tokens"]
     return {
         "speedup": round(best["long"] / facts["long"]["ours_s"], 2),
         "speedup_over_batch_1": round(facts["long"]["pipeline_1_s"] / facts["long"]["ours_s"], 2),
         "short_context_speedup": round(best["clips"] / facts["clips"]["ours_s"], 2),
-        "short_context_long_speedup": round(per_token / mine, 2),
+        "short_context_long_speedup": round(per_token / ours_per_token, 2),
     }
 
 
-def fresh(file: Path, folder: Path) -> dict:
-    """A transcription in a process of its own; seconds count from its start."""
+def fresh(file: Path, folder: Path) -> dict[str, Any]:
+    """Transcribe a file in a process of its own; seconds count from the start of that process."""
     command = [sys.executable, "-c", FRESH, str(time.time()), str(file), str(folder)]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def an_hour(folder: Path, minutes: float) -> dict:
-    """An Opus file of so many minutes of speech, heard by the nano model in a fresh process."""
+def an_hour(folder: Path, minutes: float) -> dict[str, Any]:
+    """Measure the nano model in a fresh process, on an Opus file with that many minutes of speech."""
     some = speech(min(180, 60 * minutes), seed=1)
     samples = np.tile(some, round(60 * minutes * SAMPLE_RATE / len(some)))
     (folder / "hour.opus").write_bytes(encode_opus(samples, 24_000, 0))

@@ -1,8 +1,9 @@
-"""The Whisper page: a recording in, text and subtitles out, to read, mend, play and download.
+"""The Whisper page: turns recordings into text and subtitles to read, edit, play and download.
 
-Runs locally (`make ui-whisper`), and as a Hugging Face Space beside the lab's packages. The store is
-LABS_STORE, the model its best one tuned on WHISPER_CORPUS, or the folder or Hub name in WHISPER_MODEL.
-WHISPER_MAX_MINUTES, WHISPER_MAX_MB, WHISPER_QUEUE and WHISPER_AWAY are the limits (page.Settings).
+It runs locally (`make ui-whisper`), and as a Hugging Face Space beside the lab's packages. It serves
+the best model tuned on WHISPER_CORPUS in the store LABS_STORE, or the model whose folder or Hub name
+is in WHISPER_MODEL. WHISPER_MAX_MINUTES, WHISPER_MAX_MB, WHISPER_QUEUE and WHISPER_AWAY set its
+limits (lab2_whisper.page.parts.Settings).
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import logging
 import os
 import threading
 import uuid
+from collections.abc import Generator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -19,53 +23,66 @@ from streamlit.runtime import get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from lab2_whisper.inference import subtitles, youtube
-from lab2_whisper.inference import transcribe as inference
-from lab2_whisper.inference.media import Limits
-from lab2_whisper.page import parts as page
-from lab2_whisper.page.jobs import Job, Progress, Queue, Visitor, Visitors
+from lab2_whisper.inference.media import Limits, clock
+from lab2_whisper.inference.segments import Segment
+from lab2_whisper.inference.transcribe import Transcriber, load, load_from_store, transcribe
+from lab2_whisper.page import parts
+from lab2_whisper.page.jobs import Job, JobProgress, Queue, Visitor, Visitors
 from lab2_whisper.page.texts import PAGE_LANGUAGES, SPOKEN, TEXTS
-from lab2_whisper.schema import LANGUAGE, LabError
+from lab2_whisper.schema import LANGUAGE, SAMPLE_RATE, LabError
 from labstore import NotFound, StoreError, default_address, open_store
 from labstore.monitor import html
+
+Texts = dict[str, str]  # one language of lab2_whisper.page.texts.TEXTS
 
 log = logging.getLogger(__name__)
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
-def load(address: str, corpus: str, model: str) -> inference.Transcriber:
-    """One model in memory for all visitors, until the page is started again."""
-    threads = page.threads()
+def load_model(address: str, corpus: str, model: str) -> Transcriber:
+    """Load the one model that all visitors share until the page is restarted."""
+    threads = parts.threads()
     if model:
-        return inference.load(model, threads=threads)
-    return inference.load_from_store(open_store(address), corpus, threads=threads)
+        return load(model, threads=threads)
+    return load_from_store(open_store(address), corpus, threads=threads)
 
 
 @st.cache_resource
-def visitors(limits: page.Settings) -> Visitors:
+def visitors(limits: parts.Settings) -> Visitors:
+    """Return all visitors of this server, with their one queue."""
     return Visitors(Queue(limits.queue), limits.away)
 
 
-def visitor(limits: page.Settings) -> Visitor:
-    """This session's visitor, a new one after an absence that was taken for leaving."""
+def visitor(limits: parts.Settings) -> Visitor:
+    """Return this session's visitor, a new one if the session was away for too long."""
     if "visitor" not in st.session_state or st.session_state.visitor.left:
-        session, runtime = get_script_run_ctx().session_id, get_instance()
+        context, runtime = get_script_run_ctx(), get_instance()
+        if context is None:
+            raise RuntimeError("There is no session. Start the page with `streamlit run`.")
+        session = context.session_id
         st.session_state.visitor = visitors(limits).welcome(
             lambda: runtime.is_active_session(session)
         )
     return st.session_state.visitor
 
 
-def tell(error: Exception | str) -> None:
-    """One sentence where a visitor sees it, never a stack trace."""
-    if isinstance(error, Exception):
-        if not isinstance(error, (LabError, StoreError)):
-            log.error("the page failed", exc_info=error)
-        error = page.sentence(error, st.session_state.ui, page.settings())
-    st.html(html.message([error]))
+def show_message(text: str) -> None:
+    """Show a sentence in a box that screen readers announce."""
+    st.html(html.message([text]))
 
 
-def page_language() -> dict[str, str]:
-    """The texts of the page, in the visitor's choice, at first the browser's language."""
+def show_error(error: Exception) -> None:
+    """Show an error as one sentence, never a stack trace; log it if it is unexpected."""
+    if not isinstance(error, (LabError, StoreError)):
+        log.error("the page failed", exc_info=error)
+    show_message(parts.sentence(error, st.session_state.ui, parts.settings()))
+
+
+def show_header() -> Texts:
+    """Show title and language choice; return the texts in the language chosen.
+
+    The first choice is the browser's language.
+    """
     if "ui" not in st.session_state:
         st.session_state.ui = "pl" if (st.context.locale or "").startswith("pl") else "en"
     title, choice = st.columns([3, 1], vertical_alignment="bottom")
@@ -73,7 +90,7 @@ def page_language() -> dict[str, str]:
         st.segmented_control(
             TEXTS[st.session_state.ui]["page language"],
             list(PAGE_LANGUAGES),
-            format_func=PAGE_LANGUAGES.get,
+            format_func=PAGE_LANGUAGES.__getitem__,
             key="ui",
             required=True,
             label_visibility="collapsed",
@@ -84,16 +101,15 @@ def page_language() -> dict[str, str]:
     return t
 
 
-class Desk:
-    """Where recordings are handed in: what one visitor may ask of the model."""
+class Forms:
+    """The forms by which a visitor adds recordings: upload, microphone and YouTube."""
 
-    def __init__(self, t, limits: page.Settings, transcriber: inference.Transcriber) -> None:
+    def __init__(self, t: Texts, limits: parts.Settings, transcriber: Transcriber) -> None:
         self.t, self.limits, self.transcriber = t, limits, transcriber
         self.visitor = visitor(limits)
         self.media = Limits(seconds=limits.max_minutes * 60, bytes=limits.max_mb * 2**20)
 
     def show(self) -> None:
-        """Three ways in."""
         names = SPOKEN[st.session_state.ui]
         known = sorted(self.transcriber.languages, key=lambda code: (code != LANGUAGE, code))
         self.language = st.selectbox(
@@ -107,59 +123,64 @@ class Desk:
             [self.t["upload"], self.t["microphone"], self.t["youtube"]]
         )
         with upload, st.form("upload", clear_on_submit=True, border=False):
-            self.upload()
+            self.upload_form()
         with microphone, st.form("microphone", clear_on_submit=True, border=False):
-            self.record()
+            self.microphone_form()
         with tube, st.form("youtube", border=False):
-            self.youtube()
+            self.youtube_form()
 
-    def upload(self) -> None:
+    def upload_form(self) -> None:
         limits = {"mb": self.limits.max_mb, "minutes": self.limits.max_minutes}
         files = st.file_uploader(
             self.t["files"].format(**limits),
-            type=page.UPLOADS,
+            type=parts.UPLOADS,
             accept_multiple_files=True,
             max_upload_size=self.limits.max_mb,
             key="files",
         )
         if st.form_submit_button(self.t["transcribe"], type="primary"):
             for file in files:
-                self.take(file.name, file)
+                self.add_file(file.name, file)
             if not files:
-                tell(self.t["no files"])
+                show_message(self.t["no files"])
 
-    def record(self) -> None:
-        sound = st.audio_input(self.t["record"], sample_rate=16_000, key="voice")
+    def microphone_form(self) -> None:
+        sound = st.audio_input(self.t["record"], sample_rate=SAMPLE_RATE, key="voice")
         if st.form_submit_button(self.t["transcribe"], type="primary"):
             if sound:
                 number = st.session_state.get("recordings", 0) + 1
                 st.session_state.recordings = number
-                self.take(self.t["recording"].format(number=number) + ".wav", sound)
+                self.add_file(self.t["recording"].format(number=number) + ".wav", sound)
             else:
-                tell(self.t["nothing recorded"])
+                show_message(self.t["nothing recorded"])
 
-    def take(self, name: str, file) -> None:
-        """Keep a file in the visitor's folder and queue it, or say why not."""
+    def add_file(self, name: str, file: Any) -> None:
+        """Save an uploaded file in the visitor's folder and queue it, or show why not."""
         size = file.size / 2**20
         if size > self.limits.max_mb:
-            tell(self.t["too large"].format(name=name, size=size, mb=self.limits.max_mb))
+            text = self.t["too large"]
+            show_message(text.format(name=name, size=size, mb=self.limits.max_mb))
             return
-        path = self.visitor.folder / uuid.uuid4().hex  # a name of ours: theirs may be anything
+        path = self.visitor.folder / uuid.uuid4().hex  # the visitor's name for it may be anything
         try:
-            self.check_room()
+            self.check_limits()
             path.write_bytes(file.getbuffer())
-            self.visitor.add(name, lambda stop, progress: self.hear(path, stop, progress), path)
-        except Exception as error:  # a full disk, for one: half a file would stay
+            self.visitor.add(name, partial(self.transcribe, path), path)
+        except Exception as error:  # such as a full disk, which leaves half a file
             path.unlink(missing_ok=True)
-            tell(error)
+            show_error(error)
 
-    def check_room(self) -> None:
-        self.visitor.check_room()
-        page.check_space(self.visitor.folder)
+    def check_limits(self) -> None:
+        """Raise LabError if the visitor or the disk can take no more recordings."""
+        self.visitor.check_limit()
+        parts.check_space(self.visitor.folder)
 
-    def hear(self, path: Path, stop: threading.Event, progress: Progress):
+    def transcribe(
+        self, path: Path, stop: threading.Event, progress: JobProgress
+    ) -> Generator[Segment, None, None]:
+        """Yield the segments of a file, within the limits of this server."""
         with open(path, "rb") as media:
-            yield from inference.transcribe(
+            yield from transcribe(
                 media,
                 self.transcriber,
                 self.language,
@@ -168,56 +189,62 @@ class Desk:
                 on_progress=progress,
             )
 
-    def youtube(self) -> None:
-        st.caption(self.t["honest"])
+    def youtube_form(self) -> None:
+        st.caption(self.t["youtube note"])
         pasted = st.text_input(self.t["link"].format(minutes=self.limits.max_minutes), key="link")
         right = st.checkbox(self.t["right"], key="right")
         if not st.form_submit_button(self.t["transcribe"], type="primary"):
             return
         if not right:
-            tell(self.t["need right"])
+            show_message(self.t["need right"])
             return
         try:
-            self.check_room()
+            self.check_limits()
             with st.spinner(self.t["looking"]):
                 video = youtube.look_up(youtube.video_id(pasted))
             self.check_length(video)
-            self.visitor.add(video.title, lambda stop, progress: self.fetch(video, stop, progress))
+            self.visitor.add(video.title, partial(self.fetch, video))
         except LabError as error:
-            tell(error)
+            show_error(error)
 
     def check_length(self, video: youtube.Video) -> None:
-        most = self.limits.max_minutes
-        if video.seconds > most * 60:
-            raise youtube.VideoError("too long", minutes=video.seconds / 60, limit=most)
+        """Raise VideoError if the video is over the limit of minutes."""
+        limit = self.limits.max_minutes
+        if video.seconds > limit * 60:
+            raise youtube.VideoError("too long", minutes=video.seconds / 60, limit=limit)
 
-    def fetch(self, video: youtube.Video, stop: threading.Event, progress: Progress):
-        def came(done: int, total: int | None) -> None:
+    def fetch(
+        self, video: youtube.Video, stop: threading.Event, progress: JobProgress
+    ) -> Generator[Segment, None, None]:
+        """Fetch a video's sound and yield its segments; the sound is then deleted."""
+
+        def fetched(done: int, total: int | None) -> None:
             part = done / total if total else 0
             progress(part * video.seconds, video.seconds, "fetching")
 
-        most = self.media
-        with youtube.fetch_audio(video, most.seconds, most.bytes, came, stop) as path:
-            yield from self.hear(path, stop, progress)
+        limits = self.media
+        with youtube.fetch_audio(video, limits.seconds, limits.bytes, fetched, stop) as path:
+            yield from self.transcribe(path, stop, progress)
 
 
-def show_jobs(t, here: Visitor) -> None:
-    """This visitor's recordings, looked at again every second while one is under way."""
+def show_jobs(t: Texts, here: Visitor) -> None:
+    """Show this visitor's recordings, redrawn every second while one is in progress."""
     busy = any(job.active for job in here.jobs)
     st.session_state.seen = [(job, job.state) for job in here.jobs]
     st.fragment(job_list, run_every=1 if busy else None)(t, here)
 
 
-def job_list(t, here: Visitor) -> None:
+def job_list(t: Texts, here: Visitor) -> None:
+    """Draw the list; redraw the whole page when the state of a job has changed."""
     for job in here.jobs:
         with st.container(border=True, key=f"job-{job.id}"):
             show_job(t, here, job)
     if [(job, job.state) for job in here.jobs] != st.session_state.seen:
-        st.rerun()  # the whole page: something ended, so there is a result to show
+        st.rerun()  # a job may have ended, and its result is shown outside this fragment
 
 
-def show_job(t, here: Visitor, job: Job) -> None:
-    """A recording's name, how far it is, its text so far, and the button that ends or removes it."""
+def show_job(t: Texts, here: Visitor, job: Job) -> None:
+    """Show a recording's name, progress, text so far, and the button that stops or removes it."""
     name, state, button = st.columns([3, 6, 1.4], vertical_alignment="center")
     name.text(job.name)
     with state:
@@ -228,56 +255,56 @@ def show_job(t, here: Visitor, job: Job) -> None:
     if job.state == "running" and job.items:
         with st.container(height=220, border=False, autoscroll=True):
             for segment in list(job.items):
-                st.text(f"{page.clock(segment.start)}  {segment.text}")
+                st.text(f"{clock(segment.start)}  {segment.text}")
 
 
-def show_state(t, here: Visitor, job: Job) -> None:
+def show_state(t: Texts, here: Visitor, job: Job) -> None:
     if job.state == "waiting":
         st.caption(t["waiting"].format(place=here.queue.place(job)))
     elif job.state == "running":
         st.progress(*progress(t, job))
-    elif job.state == "failed":
-        # as a sentence: the queue has logged the error already, and this is drawn again and again
-        tell(page.sentence(job.error, st.session_state.ui, page.settings()))
+    elif job.state == "failed" and job.error:
+        # not show_error: the queue has logged the error, and this is drawn again and again
+        show_message(parts.sentence(job.error, st.session_state.ui, parts.settings()))
     if job.items and job.state in ("stopped", "failed"):
         st.caption(t[f"{job.state} early"])
     elif job.state in ("stopped", "done"):
         st.caption(t[job.state] if job.items or job.state == "stopped" else t["silence"])
 
 
-def progress(t, job: Job) -> tuple[float, str]:
-    """How much of a job is done, from 0 to 1, and in words."""
+def progress(t: Texts, job: Job) -> tuple[float, str]:
+    """Return how much of a job is done, from 0 to 1, and the same in words."""
     done, total, left = job.seconds_done, job.seconds_total, job.seconds_left()
     if job.step:
         return min(1.0, done / total) if total else 0.0, t[job.step]
     if not done:
         return 0.0, t["starting"]
     if not total:
-        return 0.0, t["progress open"].format(done=page.clock(done))
+        return 0.0, t["progress open"].format(done=clock(done))
     words = t["progress"] if left is None else t["progress left"]
-    times = {"done": page.clock(done), "total": page.clock(total), "left": page.clock(left or 0)}
+    times = {"done": clock(done), "total": clock(total), "left": clock(left or 0)}
     return min(1.0, done / total), words.format(**times)
 
 
-def show_result(t, here: Visitor) -> None:
-    """One recording that has ended: player, table of cues, downloads."""
+def show_result(t: Texts, here: Visitor) -> None:
+    """Show one recording that has ended: player, table of cues, downloads."""
     ended = {job.id: job for job in here.jobs if not job.active and job.items}
     for id in set(st.session_state.setdefault("kept", {})) - {job.id for job in here.jobs}:
-        del st.session_state.kept[id]  # of a recording that was removed
+        del st.session_state.kept[id]  # the recording was removed
     if not ended:
         return
     if st.session_state.get("shown") not in ended:
         st.session_state.shown = next(iter(ended))
-    if len(ended) > 1:  # names may be alike
+    if len(ended) > 1:  # numbered, as two may have the same name
         labels = {job.id: f"{number}. {job.name}" for number, job in enumerate(here.jobs, 1)}
-        st.selectbox(t["shown"], list(ended), format_func=labels.get, key="shown")
+        st.selectbox(t["shown"], list(ended), format_func=labels.__getitem__, key="shown")
     Result(t, ended[st.session_state.shown]).show()
 
 
 class Result:
-    """What came of one recording, with the visitor's edits."""
+    """The result of one recording, with the visitor's edits."""
 
-    def __init__(self, t, job: Job) -> None:
+    def __init__(self, t: Texts, job: Job) -> None:
         self.t, self.job = t, job
         self.kept = st.session_state.kept.setdefault(job.id, {})
 
@@ -286,26 +313,27 @@ class Result:
         with side:
             rows = self.edit()
         try:
-            self.kept["cues"] = page.cues_of(rows)
+            self.kept["cues"] = parts.cues_of(rows)
         except LabError as error:
             with side:
-                tell(
-                    self.t["not yet"].format(
-                        error=page.sentence(error, st.session_state.ui, page.settings())
-                    )
-                )
+                sentence = parts.sentence(error, st.session_state.ui, parts.settings())
+                show_message(self.t["not yet"].format(error=sentence))
         with place:
             self.play()
             self.downloads()
 
     def edit(self) -> pd.DataFrame:
-        """The table as it stands. What the editor starts from only changes when it is drawn anew."""
+        """Show the table and return its rows as edited.
+
+        The rows that the editor starts from must stay the same between runs, or it loses the edits.
+        """
         key = f"cues-{self.job.id}-{st.session_state.ui}"
         if key not in st.session_state:
             if "rows" not in self.kept:
-                self.kept["rows"] = page.table(subtitles.cues(self.job.items))
-            # numbered anew: the editor shows other numbers, and loses the lines added to them
-            self.kept["base"] = page.with_buttons(self.kept["rows"].reset_index(drop=True))
+                self.kept["rows"] = parts.table(subtitles.cues(self.job.items))
+            # numbered from 0: st.data_editor of Streamlit 1.67.0 shows any other index, and then
+            # loses rows that are added
+            self.kept["base"] = parts.with_buttons(self.kept["rows"].reset_index(drop=True))
         t, column = self.t, st.column_config
         st.caption(t["hint"])
         self.kept["rows"] = st.data_editor(
@@ -327,36 +355,40 @@ class Result:
                 "text": column.TextColumn(t["text"], width=350, max_chars=1000),
             },
         )
-        if "clicked" in self.kept:  # where that line starts now, after what was edited with it
-            self.kept["at"] = page.start_of(self.kept["rows"], self.kept.pop("clicked"))
+        if "clicked" in self.kept:  # where that row starts now, edits included
+            self.kept["at"] = parts.start_of(self.kept["rows"], self.kept.pop("clicked"))
         return self.kept["rows"]
 
     def clicked(self, key: str) -> None:
         self.kept["clicked"] = st.session_state[key].row
 
     def play(self) -> None:
-        """The player. An audio player could show no subtitles, a video player takes sound too."""
+        """Show the player: st.video for sound too, as st.audio has no subtitles.
+
+        Subtitles are passed as VTT: Streamlit 1.67.0 recognises SRT by its first 33 bytes, and
+        fails where the first cue starts with a letter such as Ł.
+        """
         if self.job.media is None:
             st.caption(self.t["no player"])
             return
         name = self.job.name
         st.video(
             self.job.media.read_bytes(),
-            format=page.media_type(name),
+            format=parts.media_type(name),
             subtitles=subtitles.to_vtt(self.kept["cues"]),
             alt=self.t["player"].format(name=name),
         )
-        script = page.player_script(self.kept.pop("at", None))
+        script = parts.player_script(self.kept.pop("at", None))
         st.html(script, unsafe_allow_javascript=True)
 
     def downloads(self) -> None:
         st.caption(self.t["downloads"])
-        columns = st.columns(len(page.DOWNLOADS), gap="xsmall")
-        for place, (ending, mime) in zip(columns, page.DOWNLOADS.items(), strict=True):
+        columns = st.columns(len(parts.DOWNLOADS), gap="xsmall")
+        for place, (ending, mime) in zip(columns, parts.DOWNLOADS.items(), strict=True):
             place.download_button(
                 ending.upper(),
                 subtitles.WRITERS[ending](self.kept["cues"]),
-                page.file_name(self.job.name, ending),
+                parts.file_name(self.job.name, ending),
                 mime,
                 on_click="ignore",
                 width="stretch",
@@ -365,25 +397,25 @@ class Result:
 
 def main() -> None:
     st.set_page_config(page_title="Speech to text", page_icon="💬", layout="wide")
-    st.html(page.STYLE)
-    t, corpus = page_language(), os.environ.get("WHISPER_CORPUS") or "nano_pl"
+    st.html(parts.STYLE)
+    t, corpus = show_header(), os.environ.get("WHISPER_CORPUS") or "nano_pl"
     try:
-        limits = page.settings()
-        # the uploader's own limit is the browser's alone
+        limits = parts.settings()
+        # the browser alone enforces the uploader's own limit
         st.config.set_option("server.maxUploadSize", limits.max_mb)
         with st.spinner(t["loading"]):
-            transcriber = load(
+            transcriber = load_model(
                 default_address(),
                 corpus,
                 os.environ.get("WHISPER_MODEL", ""),
             )
     except (StoreError, LabError) as error:
-        log.error("no model: %s", error)  # its own words, whatever the page's language
+        log.error("no model: %s", error)  # in English, whatever the page's language
         text = t["none made" if isinstance(error, NotFound) else "no model"]
-        error = page.sentence(error, st.session_state.ui, page.Settings())
-        tell(text.format(error=error, corpus=corpus))
+        sentence = parts.sentence(error, st.session_state.ui, parts.Settings())
+        show_message(text.format(error=sentence, corpus=corpus))
         return
-    Desk(t, limits, transcriber).show()
+    Forms(t, limits, transcriber).show()
     show_jobs(t, visitor(limits))
     show_result(t, visitor(limits))
     st.caption(t["model"].format(name=transcriber.name, engine=transcriber.engine))
@@ -391,5 +423,5 @@ def main() -> None:
 
 try:
     main()
-except Exception as error:  # a visitor gets a sentence, the log gets the rest
-    tell(error)
+except Exception as error:  # the visitor gets a sentence, the log gets the stack trace
+    show_error(error)

@@ -1,1 +1,1 @@
-"""The inference pipeline: any recording to text with times, and to subtitles."""
+"""The inference pipeline: from any recording to text with times, and to subtitles."""

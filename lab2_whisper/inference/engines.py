@@ -1,10 +1,11 @@
-"""Whisper models that hear one window at a time: CTranslate2's, and transformers' as the fallback.
+"""Load Whisper models that transcribe one window at a time.
 
-    load("models/whisper_small_pl")      a folder as training publishes it, or of CTranslate2 alone
+    load("models/whisper_small_pl")      a folder as training publishes it, or a CTranslate2 copy
     load("openai/whisper-small")         a name on the Hugging Face Hub
     load_from_store(store, "common_voice_pl")
 
-The prompt is the one that training teaches: <|startoftranscript|>, language, task, no time stamps.
+CTranslate2 runs a model where there is a copy for it, transformers any other. The prompt is the one
+used in training: <|startoftranscript|>, language, task, <|notimestamps|>.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,20 +36,25 @@ from lab2_whisper.schema import (
 from lab2_whisper.text import UNSPACED
 from labstore import Store
 
-MAX_TOKENS = 224  # of a window: half of what Whisper's decoder holds
-TOKENS_PER_SECOND = 25  # nobody speaks faster, even in a vocabulary of letters
+DEVICES = ("auto", "cpu", "cuda")
+MAX_TOKENS = 224  # in a window: half of what Whisper's decoder holds
+TOKENS_PER_SECOND = 25  # nobody speaks faster, even in a vocabulary of single letters
 DOWNLOADED = ["*.json", "*.txt", "*.safetensors", "model.bin", f"{FOR_PAGES}/*"]  # no pickles
+
+# What a bug in our own code raises. It is never reported as a damaged model or a missing network.
+BUGS = (TypeError, AttributeError, NameError, AssertionError)
 
 
 class UnknownLanguage(LabError):
-    """The model was not made for the language asked for."""
+    """The model does not know the language that was asked for."""
 
 
 @dataclass(frozen=True)
 class WindowResult:
-    """What a model heard in a window. Times of `words` count from the window's start.
+    """What a model made of one window. Times of `words` are seconds from the window's start.
 
-    `finished` is False where the model came to no end: it loops, or there were too many words.
+    `confidence` is from 0 to 1. `finished` is False where the model did not reach the end of the
+    text: it loops, or the window holds too many words.
     """
 
     text: str
@@ -58,15 +65,15 @@ class WindowResult:
 
 @dataclass(frozen=True)
 class Transcriber:
-    """A loaded model. Many threads may share one; they are served one after the other."""
+    """A loaded model. Threads may share one; their windows are transcribed one after the other."""
 
-    name: str  # of the model, to show
-    engine: str  # what runs it, to show: "CTranslate2, int8, cpu"
+    name: str  # the model's name, for display
+    engine: str  # what runs it, for display: "CTranslate2, int8, cpu"
     languages: tuple[str, ...]  # codes such as "pl"
-    short_audio_context: bool  # it hears windows as long as the speech in them
+    short_audio_context: bool  # windows need not be padded to 30 s
     word_times: bool
     transcribe_window: Callable[[np.ndarray, str], WindowResult] = field(repr=False)
-    """Takes one window, 16 kHz mono float32 of at most 30 s, and a language."""
+    """Transcribes one window, 16 kHz mono float32 of at most 30 s, in the language given."""
 
     def check(self, language: str) -> None:
         """Raise UnknownLanguage unless the model knows the language."""
@@ -78,50 +85,35 @@ class Transcriber:
 
 
 def load(model: str | Path, device: str = "auto", threads: int = 0) -> Transcriber:
-    """A Whisper from a folder, or by its name on the Hugging Face Hub.
+    """Load a Whisper from a folder, or by its name on the Hugging Face Hub.
 
-    `device` is "cpu", "cuda" or "auto"; `threads` on a CPU, 0 for as many as there are cores. A
-    folder with a CTranslate2 copy is served by that, in int8 on a CPU and float16 on a GPU, else
-    by transformers. Raises LabError for what is missing or damaged.
+    `device` is "cpu", "cuda" or "auto"; `threads` counts CPU threads, 0 for one per core. A model
+    with a CTranslate2 copy is run by CTranslate2, in int8 on a CPU and in float16 on a GPU, any
+    other by transformers. Raises LabError for a model that is missing, damaged or English-only.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise LabError(f"device {device!r} is none of 'auto', 'cpu', 'cuda'.")
+    if device not in DEVICES:
+        raise LabError(f"device {device!r} must be one of {', '.join(DEVICES)}.")
     folder = _folder(model)
     copies = (place for place in (folder / FOR_PAGES, folder) if (place / "model.bin").is_file())
     copy = next(copies, None)
-    try:
-        settings = _json(folder / "generation_config.json") or _json(folder / "config.json")
-        traits = Traits(
-            languages=tuple(code.strip("<|>") for code in settings.get("lang_to_id") or ()),
-            word_times=bool(settings.get("alignment_heads")),
-            short_audio_context=bool(_json(folder / RECORD).get("short_context")),
-        )
-        kind = CTranslate2Engine if copy else TransformersEngine
-        engine = kind(copy or folder, traits, device, threads)
-    except ModuleNotFoundError as error:
+    with _as_lab_error(folder):
+        traits = _traits(folder)
+    engine: CTranslate2Engine | TransformersEngine
+    if copy:
+        engine = CTranslate2Engine(copy, traits, device, threads)
+    else:
+        engine = TransformersEngine(folder, traits, device, threads)
+    if not engine.traits.languages:
         raise LabError(
-            f"The model {model} needs {error.name}: install it, or give a model with a CTranslate2 copy, "
-            "as training publishes it, or one such as 'Systran/faster-whisper-small'."
-        ) from None
-    except Exception as error:  # libraries differ in what they raise for a damaged file
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise LabError(
-            f"The model in {folder} is damaged or no Whisper ({reason}). Publish it anew, or give "
-            "another folder."
-        ) from None
-    name = folder.resolve().name if Path(model).is_dir() else str(model)
-    traits = engine.traits
-    if not traits.languages:
-        raise LabError(
-            f"The model {model} names no languages (lang_to_id in generation_config.json), so it was made "
-            "for English alone. Give one for many, such as 'openai/whisper-small'."
+            f"The model {model} lists no languages (lang_to_id in generation_config.json), so it is "
+            "for English only. Give a multilingual one, such as 'openai/whisper-small'."
         )
     return Transcriber(
-        name,
+        folder.resolve().name if Path(model).is_dir() else str(model),
         engine.label,
-        traits.languages,
-        traits.short_audio_context,
-        traits.word_times,
+        engine.traits.languages,
+        engine.traits.short_audio_context,
+        engine.traits.word_times,
         engine.transcribe_window,
     )
 
@@ -129,16 +121,17 @@ def load(model: str | Path, device: str = "auto", threads: int = 0) -> Transcrib
 def load_from_store(
     store: Store, corpus: str, version: str = "best", device: str = "auto", threads: int = 0
 ) -> Transcriber:
-    """The model that was tuned on a corpus: the best one, the latest, or the version given.
+    """Load a model that was tuned on a corpus: the best one, the latest, or the version given.
 
-    Raises StoreError where there is none or a file of it has changed, else as `load`.
+    `device` and `threads` are those of `load`. Raises StoreError where there is no such model or
+    one of its files has changed, and LabError as `load` does.
     """
     found = store.load_model(model_of(corpus), version)
     return replace(load(found.path, device, threads), name=f"{found.name}, {found.version}")
 
 
 def _folder(model: str | Path) -> Path:
-    """The model's folder, downloaded first where a name of the Hub is given."""
+    """Return the model's folder, downloaded first if a name on the Hub is given."""
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
@@ -152,16 +145,49 @@ def _folder(model: str | Path) -> Path:
 
     try:
         return Path(snapshot_download(str(model), allow_patterns=DOWNLOADED))
-    except Exception as error:  # of the network, the Hub or the disk
-        reason = " ".join(str(error).split())[:200]
+    except BUGS:
+        raise
+    except Exception as error:  # of the network, the Hub or the disk: they share no base class
         raise LabError(
-            f"{model} is no folder here, and could not be fetched from the Hub ({reason}). Give "
-            "the folder of a model, or try again with a network."
-        ) from None
+            f"{model} is not a folder here, and could not be fetched from the Hub "
+            f"({_one_line(error)}). Give the folder of a model, or try again with a network."
+        ) from error
+
+
+@contextmanager
+def _as_lab_error(folder: Path) -> Iterator[None]:
+    """Turn what libraries raise for a model's files into one sentence; let bugs through.
+
+    Keep only library calls and reading inside: nothing else is the model's fault.
+    """
+    try:
+        yield
+    except BUGS:
+        raise
+    except ModuleNotFoundError as error:
+        raise LabError(
+            f"The model in {folder} needs {error.name}: install it, or give one with a CTranslate2 "
+            "copy, as training publishes it, or one such as 'Systran/faster-whisper-small'."
+        ) from error
+    except Exception as error:  # tokenizers 0.23.3 raises a plain Exception for a damaged file
+        raise LabError(
+            f"The model in {folder} is damaged, or is not a Whisper model ({_one_line(error)}). "
+            "Publish it again, or give another folder."
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    """Return a JSON file's object, empty where there is no file. Raises ValueError."""
+    if not file.is_file():
+        return {}
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{file.name} holds no JSON object")
+    return found
 
 
 # ---------------------------------------------------------------------------------- engines
@@ -176,52 +202,66 @@ class Traits:
     short_audio_context: bool
 
 
+def _traits(folder: Path) -> Traits:
+    settings = _json(folder / "generation_config.json") or _json(folder / "config.json")
+    return Traits(
+        languages=tuple(code.strip("<|>") for code in settings.get("lang_to_id") or ()),
+        word_times=bool(settings.get("alignment_heads")),
+        short_audio_context=bool(_json(folder / RECORD).get("short_context")),
+    )
+
+
 class CTranslate2Engine:
-    """A CTranslate2 copy of a Whisper, loaded by faster-whisper."""
+    """A Whisper that CTranslate2 runs, loaded by faster-whisper. It needs no torch."""
 
-    def __init__(self, folder: Path, traits: Traits, device: str, threads: int):
-        import ctranslate2
-        from faster_whisper import WhisperModel
+    def __init__(self, folder: Path, traits: Traits, device: str, threads: int) -> None:
+        with _as_lab_error(folder):
+            import ctranslate2
+            from faster_whisper import WhisperModel
 
-        if not (folder / "tokenizer.json").is_file():
-            raise FileNotFoundError(f"{folder.name}/tokenizer.json is missing")
-        if device == "auto":
-            device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
-        precision = "float16" if device == "cuda" else "int8"
-        self._whisper = WhisperModel(
-            str(folder),
-            device=device,
-            compute_type=precision,
-            cpu_threads=threads or cores(),
-            local_files_only=True,
-        )
-        known = [code for code in self._whisper.supported_languages
-                 if self._whisper.hf_tokenizer.token_to_id(f"<|{code}|>") is not None]  # fmt: skip
+            # without this file faster-whisper 1.2.1 would fetch a tokenizer from the Hub
+            if not (folder / "tokenizer.json").is_file():
+                raise FileNotFoundError(f"{folder.name}/tokenizer.json is missing")
+            if device == "auto":
+                device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+            precision = "float16" if device == "cuda" else "int8"
+            self._whisper = WhisperModel(
+                str(folder),
+                device=device,
+                compute_type=precision,
+                cpu_threads=threads or cores(),
+                local_files_only=True,
+            )
+        known = [
+            code
+            for code in self._whisper.supported_languages
+            if self._whisper.hf_tokenizer.token_to_id(f"<|{code}|>") is not None
+        ]
         listed = [code for code in traits.languages if code in known]
         self.traits = replace(traits, languages=tuple(listed or known))
         self.label = f"CTranslate2, {precision}, {device}"
 
     def prompt(self, language: str) -> list[int]:
-        """The ids that the decoder is given before the text."""
+        """Return the token ids that the decoder is given before the text."""
         tokens = self._tokens(language)
         return [*tokens.sot_sequence, tokens.no_timestamps]
 
     def transcribe_window(self, samples: np.ndarray, language: str) -> WindowResult:
-        """What is said in a window, by the most probable token at each step."""
+        """Transcribe a window greedily. `samples`: 16 kHz mono float32 of at most 30 s."""
         import ctranslate2
 
         mel = self.log_mel(samples)
         encoded = self._whisper.model.encode(ctranslate2.StorageView.from_array(mel[None]))
-        most = max_tokens(samples)
+        limit = max_tokens(samples)
         result = self._whisper.model.generate(
             encoded,
             [self.prompt(language)],
             beam_size=1,
-            max_length=2 * most,  # CTranslate2 gives half of it to the text
+            max_length=2 * limit,  # CTranslate2 4.8.5 gives half of it to the text
             return_scores=True,
         )[0]
         ids, tokens = result.sequences_ids[0], self._tokens(language)
-        words = ()
+        words: tuple[Word, ...] = ()
         if self.traits.word_times:
             frames = min(mel.shape[1], len(samples) // HOP_SAMPLES)
             found = self._whisper.find_alignment(tokens, [text_ids(ids, tokens)], encoded, frames)
@@ -230,13 +270,14 @@ class CTranslate2Engine:
             text=" ".join(tokens.decode(ids).split()),
             words=words,
             confidence=math.exp(result.scores[0]),
-            finished=len(ids) < most,
+            finished=len(ids) < limit,
         )
 
     def log_mel(self, samples: np.ndarray) -> np.ndarray:
-        """Log-mel of a window, shape (n_mels, frames), as training made it.
+        """Return the log-mel of a window, float32, shape (n_mels, frames), as in training.
 
-        30 s padded with silence, or with short context as many whole seconds as there are.
+        `samples`: 16 kHz mono float32, shape (samples,). They are padded with silence to 30 s, or,
+        for a model tuned on a short audio context, to a whole number of seconds.
         """
         seconds = WINDOW_SECONDS
         if self.traits.short_audio_context:
@@ -248,7 +289,7 @@ class CTranslate2Engine:
             mel[:, : seconds * SAMPLE_RATE // HOP_SAMPLES], dtype=np.float32
         )
 
-    def _tokens(self, language: str):
+    def _tokens(self, language: str) -> Any:
         from faster_whisper.tokenizer import Tokenizer
 
         whisper = self._whisper
@@ -258,36 +299,38 @@ class CTranslate2Engine:
 
 
 class TransformersEngine:
-    """A Whisper as transformers runs it, in windows of 30 s and without word times."""
+    """A Whisper that transformers runs, in windows of 30 s and without word times."""
 
-    def __init__(self, folder: Path, traits: Traits, device: str, threads: int):
-        import torch
-        from transformers import WhisperForConditionalGeneration, WhisperTokenizer
+    def __init__(self, folder: Path, traits: Traits, device: str, threads: int) -> None:
+        with _as_lab_error(folder):
+            import torch
+            from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            if device == "auto":
+                device = "cuda" if torch.cuda.is_available() else "cpu"
+            dtype = torch.float16 if device == "cuda" else torch.float32
+            self._tokenizer = WhisperTokenizer.from_pretrained(folder)
+            model = WhisperForConditionalGeneration.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True
+            )
         if threads:
             torch.set_num_threads(threads)
-        dtype = torch.float16 if device == "cuda" else torch.float32
-        self._tokenizer = WhisperTokenizer.from_pretrained(folder)
-        model = WhisperForConditionalGeneration.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True
-        )
         self._model = model.eval().to(device)
-        self._model.generation_config.forced_decoder_ids = None  # of old models: another prompt
-        self._lock = threading.Lock()  # generate() keeps notes in the model
+        # older checkpoints carry a prompt of their own in this setting
+        self._model.generation_config.forced_decoder_ids = None
+        self._lock = threading.Lock()  # generate() writes to the model's attributes
         self.traits = replace(traits, word_times=False, short_audio_context=False)
         self.label = f"transformers, {str(dtype).removeprefix('torch.')}, {device}"
 
     def transcribe_window(self, samples: np.ndarray, language: str) -> WindowResult:
-        """What is said in a window, by the most probable token at each step."""
+        """Transcribe a window greedily. `samples`: 16 kHz mono float32 of at most 30 s."""
         import torch
 
         from lab2_whisper.audio import log_mel
 
         whole = np.pad(samples, (0, WINDOW_SECONDS * SAMPLE_RATE - len(samples)))
-        model, most = self._model, max_tokens(samples)
-        mel = log_mel(torch.from_numpy(whole)[None], model.config.num_mel_bins)
+        model = self._model
+        mel = log_mel(torch.from_numpy(whole)[None], model.config.num_mel_bins)  # (1, n_mels, 3000)
         with self._lock, torch.inference_mode():
             result = model.generate(
                 input_features=mel.to(model.device, model.dtype),
@@ -295,34 +338,38 @@ class TransformersEngine:
                 task="transcribe",
                 num_beams=1,
                 do_sample=False,
-                max_new_tokens=most,
+                max_new_tokens=max_tokens(samples),
                 output_logits=True,
                 return_dict_in_generate=True,
             )
         ids = result["sequences"][0][-len(result["logits"]) :].tolist()
-        steps = torch.stack(result["logits"])[:, 0].float().log_softmax(dim=-1)
-        likely = steps.gather(1, torch.tensor(ids, device=steps.device)[:, None]).mean()
+        log_probabilities = torch.stack(result["logits"])[:, 0].float().log_softmax(dim=-1)
+        chosen = torch.tensor(ids, device=log_probabilities.device)[:, None]  # (tokens, 1)
         return WindowResult(
             text=" ".join(self._tokenizer.decode(ids, skip_special_tokens=True).split()),
             words=(),
-            confidence=math.exp(likely),
+            confidence=math.exp(log_probabilities.gather(1, chosen).mean()),
             finished=ids[-1] == model.config.eos_token_id,
         )
 
 
 def max_tokens(samples: np.ndarray) -> int:
-    """The most tokens that the speech in a window may take, before it is taken for a loop."""
+    """Return the largest number of tokens that speech in a window may take; more is a loop."""
     return min(MAX_TOKENS, 20 + math.ceil(TOKENS_PER_SECOND * len(samples) / SAMPLE_RATE))
 
 
-def text_ids(ids: list[int], tokens) -> list[int]:
-    """Without special tokens, which have no place in the sound."""
+def text_ids(ids: list[int], tokens: Any) -> list[int]:
+    """Return the ids without special tokens, which cannot be aligned with the sound."""
     return [i for i in ids if i < tokens.eot]
 
 
 def joined(pieces: Iterable[dict[str, Any]], language: str) -> tuple[Word, ...]:
-    """faster-whisper's pieces as words: punctuation is a piece of its own there."""
-    words: list[list] = []  # start, end, text, probabilities
+    """Join the pieces of faster-whisper's alignment to words.
+
+    In faster-whisper 1.2.1 punctuation is a piece of its own. Languages written without spaces
+    keep their pieces.
+    """
+    words: list[list[Any]] = []  # start, end, text, probabilities
     for piece in pieces:
         start, end, text = float(piece["start"]), float(piece["end"]), piece["word"]
         if words and not text.startswith(" ") and language not in UNSPACED:
@@ -337,5 +384,5 @@ def joined(pieces: Iterable[dict[str, Any]], language: str) -> tuple[Word, ...]:
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

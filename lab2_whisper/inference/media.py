@@ -1,4 +1,4 @@
-"""What people upload, as 16 kHz mono float32: any container, streamed, hostile until decoded."""
+"""Decode what people upload: any container, streamed, and treated as hostile until decoded."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from lab2_whisper.audio import CutShort, TooLong, Undecodable, decode_blocks, ex
 from lab2_whisper.schema import LabError
 
 Media = str | Path | bytes | BinaryIO
-"""A path, a file's bytes, or a file opened for reading bytes that can seek."""
+"""A path, the bytes of a file, or a seekable file opened for reading bytes."""
 
 KINDS = ("wav", "mp3", "m4a", "ogg", "opus", "flac", "webm", "mp4", "mkv", "mov")
 
 
 class Empty(LabError):
-    """A file of no bytes."""
+    """A file of zero bytes."""
 
 
 class TooLarge(LabError):
-    """A file of more bytes than are allowed."""
+    """A file over the limit of bytes."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one recording may have."""
+    """The maximum length and size of one recording."""
 
     seconds: float = 4 * 3600.0
     bytes: int = 2 * 2**30
@@ -41,40 +41,39 @@ DEFAULT_LIMITS = Limits()
 
 
 def decode_upload(media: Media, limits: Limits = DEFAULT_LIMITS) -> Iterator[np.ndarray]:
-    """The sound in blocks of about a second: 16 kHz mono float32, each of shape (samples,).
+    """Yield the sound as 16 kHz mono float32, in blocks of about a second, shape (samples,).
 
-    Raises LabError in one sentence for what is no sound, cut short, or over a limit. What was
-    yielded before is good sound. Times fit the recording's own clock, as a player shows it.
+    Times match the recording's own clock, as a player shows it. Raises LabError, in one sentence,
+    for a file that is not audio, is cut short or exceeds a limit; blocks yielded before the error
+    are valid.
     """
     with _opened(media, limits) as file:
-        claimed, _ = expected_seconds(file)
-        if claimed and claimed > limits.seconds + 1:
+        declared, _ = expected_seconds(file)
+        if declared and declared > limits.seconds + 1:
             raise TooLong(
-                f"This is {_clock(claimed)} of sound, and the limit here is "
-                f"{_clock(limits.seconds)}. Cut it into shorter recordings."
+                f"The recording is {clock(declared)} long; the limit is {clock(limits.seconds)}. "
+                "Cut it into shorter recordings."
             )
         file.seek(0)
         yield from decode_blocks(file, limits.seconds, keep_time=True)
 
 
 def expected_length(media: Media, limits: Limits = DEFAULT_LIMITS) -> float | None:
-    """The seconds that a recording seems to have; None where nothing tells, as in a browser's."""
+    """Return the expected length of a recording in seconds.
+
+    None where the file does not hold it, as in one recorded by a browser.
+    """
     with _opened(media, limits) as file:
         return expected_seconds(file)[1]
 
 
 @contextmanager
 def _opened(media: Media, limits: Limits) -> Iterator[BinaryIO]:
-    """A file to read from its beginning, not empty and not over the limit of bytes.
+    """Open a file at its beginning, if it is neither empty nor over the limit of bytes.
 
-    What is no sound at all is told with the kinds of files that are.
+    To the error for a file that is not audio, the kinds that can be read are added.
     """
-    if isinstance(media, bytes):
-        file = io.BytesIO(media)
-    elif isinstance(media, str | Path):
-        file = _open_path(Path(media))
-    else:
-        file = media
+    file = _as_file(media)
     try:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -82,29 +81,35 @@ def _opened(media: Media, limits: Limits) -> Iterator[BinaryIO]:
             raise Empty("The file is empty (0 bytes): copy it again, or choose another.")
         if size > limits.bytes:
             raise TooLarge(
-                f"The file has {size / 2**20:.0f} MiB, and the limit here is "
-                f"{limits.bytes / 2**20:.0f} MiB. Keep only its sound, or cut it."
+                f"The file is {size / 2**20:.0f} MiB; the limit is {limits.bytes / 2**20:.0f} MiB. "
+                "Save only its sound, or cut it into parts."
             )
         yield file
     except CutShort:
         raise
     except Undecodable as error:
-        raise Undecodable(f"{error} Files that can be read: {', '.join(KINDS)}.") from None
+        raise Undecodable(f"{error} Files that can be read: {', '.join(KINDS)}.") from error
     finally:
         if file is not media:
             file.close()
 
 
-def _open_path(path: Path) -> BinaryIO:
+def _as_file(media: Media) -> BinaryIO:
+    if isinstance(media, bytes):
+        return io.BytesIO(media)
+    if not isinstance(media, str | Path):
+        return media
+    path = Path(media)
     if not path.is_file():  # pipes and devices have no end
         raise LabError(f"There is no file {path}. Give the path of a recording.")
     try:
         return path.open("rb")
     except OSError as error:
-        raise LabError(f"{path} cannot be read ({error.strerror}).") from None
+        raise LabError(f"{path} cannot be read ({error.strerror}).") from error
 
 
-def _clock(seconds: float) -> str:
-    """ "1:02:03" of 3723."""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+def clock(seconds: float) -> str:
+    """Return a time as 0:07, 12:34 or 1:02:03."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -1,4 +1,4 @@
-"""What a transcription is made of: the types between the model and the subtitles."""
+"""The parts of a transcript: the types between the model and the subtitles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ class Word:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of speech and its text, stripped. `words` is empty where the model times none."""
+    """A stretch of speech and its text, stripped. Times in seconds of the recording.
+
+    `words` is empty where the model gives no word times. `confidence` from 0 to 1.
+    """
 
     start: float
     end: float

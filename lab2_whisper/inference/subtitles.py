@@ -1,10 +1,10 @@
-"""Segments to subtitles: cues that a person can read in time, then VTT, SRT, TXT and JSON.
+"""Turn segments into subtitles: cues that can be read in time, then VTT, SRT, TXT and JSON.
 
     made = cues(transcribe("interview.mp4", transcriber))
     Path("interview.vtt").write_text(to_vtt(made), encoding="utf-8")
 
-The norms are those of the Polish and the general guides of Netflix: two lines of 42 characters,
-5/6 s to 7 s a cue, 2 frames between cues, 17 characters a second aimed at.
+The limits are those of Netflix's Timed Text Style Guides, general and Polish: two lines of 42
+characters, 5/6 s to 7 s per cue, 2 frames between cues, a target of 17 characters per second.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from numbers import Real
 from typing import Any, NamedTuple
@@ -24,16 +24,17 @@ from typing import Any, NamedTuple
 from lab2_whisper.inference.segments import Segment, Word
 from lab2_whisper.schema import LabError
 
-LINE = 42  # characters
-LINES = 2
-SHORTEST, LONGEST = 833, 7000  # of a cue, ms
-GAP = 80  # between two cues, ms: 2 frames at 25 a second
-SPEED = 17  # characters a second to aim at
-PAUSE = 1000  # ms of silence that always end a cue
-A_CUE = 1.5  # what one more cue costs, beside a break after a sentence (0) or a comma (0.5)
-LAST = 100 * 3600 * 1000 - 1  # ms: the latest time that SRT can write
+MAX_LINE_CHARS = 42
+MAX_LINES = 2
+MIN_CUE_MS, MAX_CUE_MS = 833, 7000
+CUE_GAP_MS = 80  # between two cues: 2 frames at 25 frames per second
+CHARS_PER_SECOND = 17  # the reading speed to aim at
+MAX_PAUSE_MS = 1000  # a longer silence always ends a cue
+CUE_COST = 1.5  # of each cue, where a break costs 0 after a sentence and 0.5 after a comma
+MAX_TIME_MS = 100 * 3600 * 1000 - 1  # the latest time that SRT can hold: 99:59:59,999
+MAX_QUOTE_CHARS = 30  # of a cue, in an error message
 
-# Polish and English conjunctions and prepositions: a line breaks before them, not after.
+# Polish and English conjunctions and prepositions: a line may break before them, not after.
 _SMALL_WORDS = (
     "a aby albo ale ani bez bo chociaż choć co czy dla do gdy gdyż gdzie i iż jak jako jeśli jeżeli "
     "kiedy ku lecz lub na nad nie niż o od oraz po pod podczas ponieważ poza przed przez przy "
@@ -42,16 +43,17 @@ _SMALL_WORDS = (
     "than that the then though to under until when where which while who with without"
 )
 SMALL_WORDS = frozenset(_SMALL_WORDS.split())
-CLOSING = "\"')]»\u201d\u2019"  # may follow the end of a sentence
+CLOSING = "\"')]»\u201d\u2019"  # these may follow the end of a sentence
 SENTENCE_ENDS = (".", "!", "?", "…")
 CLAUSE_ENDS = (",", ";", ":", "\u2013", "\u2014")
 
-KEPT_FORMATS = "\u200c\u200d\u200e\u200f"  # invisible, but scripts need them to join and to turn
+# Invisible, but scripts need them: joiners and direction marks.
+KEPT_FORMATS = "\u200c\u200d\u200e\u200f"
 
 
 @dataclass(frozen=True)
 class Cue:
-    """What is on the screen from `start` to `end`, in seconds; `text` has its line breaks."""
+    """The text on the screen from `start` to `end`, in seconds; `text` has its line breaks."""
 
     start: float
     end: float
@@ -59,7 +61,7 @@ class Cue:
 
 
 class _Token(NamedTuple):
-    """A word as it is written, with what follows it up to the next space. Times in ms."""
+    """A written word with its punctuation, up to the next space. Times in ms."""
 
     text: str
     start: int
@@ -67,19 +69,20 @@ class _Token(NamedTuple):
 
 
 def cues(segments: Iterable[Segment]) -> list[Cue]:
-    """Readable cues of a transcription, in order and apart, whatever the segments are like.
+    """Return the readable cues of a transcript, in order and without overlap.
 
-    Of the text everything stays but white space and invisible signs. A word of more than 42
-    characters is cut. Where speech leaves less than 5/6 s for a cue, the cues after it come late.
+    The segments may be in any state. All of their text is kept, except white space and invisible
+    characters. A word of more than 42 characters is cut. Where speech leaves less than 5/6 s for a
+    cue, the cues after it start late.
     """
     groups = _grouped(_in_order(_tokens(segments)))
     starts = _starts(groups)
     made = []
     for group, start, following in itertools.zip_longest(groups, starts, starts[1:]):
         text = " ".join(token.text for token in group)
-        shown = max(SHORTEST, group[-1].end - start, len(text) * 1000 // SPEED)
-        room = following - GAP - start if following is not None else LONGEST
-        made.append(_cue(start, start + min(shown, room, LONGEST), broken(text)))
+        wanted = max(MIN_CUE_MS, group[-1].end - start, len(text) * 1000 // CHARS_PER_SECOND)
+        free = following - CUE_GAP_MS - start if following is not None else MAX_CUE_MS
+        made.append(_cue(start, start + min(wanted, free, MAX_CUE_MS), broken(text)))
     return made
 
 
@@ -87,7 +90,7 @@ def _cue(start: int, end: int, text: str) -> Cue:
     return Cue(start / 1000, end / 1000, text)
 
 
-# Segments to words with times
+# From segments to words with times
 
 
 def _tokens(segments: Iterable[Segment]) -> Iterator[_Token]:
@@ -105,17 +108,18 @@ def _tokens(segments: Iterable[Segment]) -> Iterator[_Token]:
 
 
 def _letter_times(segment: Segment, letters: str) -> list[tuple[int, int]]:
-    """When each character of a text without spaces is said, from the word that holds it.
+    """Return start and end in ms of each of `letters`, the text without spaces.
 
-    Where the words are not those of the text, the text is spread over the segment.
+    The letters of a word share its time. Where the words differ from the text, the letters share
+    the time of the whole segment.
     """
     words = [word for word in segment.words if "".join(_visible(word.text).split())]
-    said = ["".join(_visible(word.text).split()) for word in words]
-    if "".join(said) != letters:
+    spellings = ["".join(_visible(word.text).split()) for word in words]
+    if "".join(spellings) != letters:
         words = [Word(segment.start, segment.end, letters, segment.confidence)]
-        said = [letters]
+        spellings = [letters]
     times = []
-    for word, spelled in zip(words, said, strict=True):
+    for word, spelled in zip(words, spellings, strict=True):
         start, end = (_within(segment, seconds) for seconds in (word.start, word.end))
         step = max(0, end - start) / len(spelled)
         steps = range(len(spelled))
@@ -124,19 +128,19 @@ def _letter_times(segment: Segment, letters: str) -> list[tuple[int, int]]:
 
 
 def _within(segment: Segment, seconds: float) -> int:
-    """A time as whole ms inside its segment. What is no number becomes 0, which is mended later."""
+    """Return a time in whole ms, clipped to its segment; NaN becomes 0, and _in_order fixes it."""
     low, high = (_milliseconds(edge) for edge in (segment.start, segment.end))
     return min(max(_milliseconds(seconds), low), max(low, high))
 
 
 def _milliseconds(seconds: float) -> int:
-    return round(min(max(seconds * 1000, 0), LAST)) if math.isfinite(seconds) else 0
+    return round(min(max(seconds * 1000, 0), MAX_TIME_MS)) if math.isfinite(seconds) else 0
 
 
 def _cut(word: str) -> Iterator[str]:
-    """A word in pieces of at most a line, letters with their accents left whole."""
-    while len(word) > LINE:
-        place = LINE
+    """Yield a word in pieces of at most one line, without parting letters from their accents."""
+    while len(word) > MAX_LINE_CHARS:
+        place = MAX_LINE_CHARS
         while place > 1 and unicodedata.category(word[place]).startswith("M"):
             place -= 1
         yield word[:place]
@@ -145,7 +149,7 @@ def _cut(word: str) -> Iterator[str]:
 
 
 def _in_order(tokens: Iterable[_Token]) -> list[_Token]:
-    """No word starts before the one before it has ended, or ends before it starts."""
+    """Move words so that none starts before its predecessor ends, or ends before it starts."""
     ordered, clock = [], 0
     for token in tokens:
         start = max(clock, token.start)
@@ -154,15 +158,15 @@ def _in_order(tokens: Iterable[_Token]) -> list[_Token]:
     return ordered
 
 
-# Words to the cues that they share
+# From words to cues
 
 
 def _grouped(tokens: list[_Token]) -> list[list[_Token]]:
-    """Words shared out among cues at the least cost in all (dynamic programming)."""
+    """Distribute words over cues at the least total cost, by dynamic programming."""
     ends = list(itertools.accumulate(len(token.text) + 1 for token in tokens))
     breaks = [_break_cost(*pair) for pair in itertools.pairwise(tokens)] + [0.0]
-    best = [0.0]  # of the first n words
-    begin = [0]  # of the last cue among the first n words
+    best = [0.0]  # best[n]: the least cost of the first n words
+    begin = [0]  # begin[n]: where the last cue of the first n words starts
     for end in range(1, len(tokens) + 1):
         cost, start = min(
             (best[start] + cost, start) for start, cost in _last_cues(tokens, ends, end)
@@ -177,44 +181,44 @@ def _grouped(tokens: list[_Token]) -> list[list[_Token]]:
 
 
 def _last_cues(tokens: list[_Token], ends: list[int], end: int) -> Iterator[tuple[int, float]]:
-    """Where a cue that ends before word `end` may begin, and what it costs, breaks apart."""
+    """Yield where a cue that ends before word `end` may start, and its cost without breaks."""
     last = tokens[end - 1]
     for start in range(end - 1, -1, -1):
         first = tokens[start]
         before = ends[start - 1] if start else 0
         if start < end - 1 and (
-            tokens[start + 1].start - first.end >= PAUSE
-            or last.end - first.start > LONGEST
+            tokens[start + 1].start - first.end >= MAX_PAUSE_MS
+            or last.end - first.start > MAX_CUE_MS
             or not _fits(ends, before, start, end)
         ):
             return
-        room = tokens[end].start - GAP - first.start if end < len(tokens) else LONGEST
-        yield start, A_CUE + _haste(ends[end - 1] - before - 1, min(room, LONGEST))
+        free = tokens[end].start - CUE_GAP_MS - first.start if end < len(tokens) else MAX_CUE_MS
+        yield start, CUE_COST + _haste_cost(ends[end - 1] - before - 1, min(free, MAX_CUE_MS))
 
 
 def _fits(ends: list[int], before: int, start: int, end: int) -> bool:
-    """Whether words fill at most two lines: as many as go on the first, the others on the next."""
+    """Return whether words `start` to `end` fill at most two lines, the first as far as it goes."""
     total = ends[end - 1] - before - 1
-    if total <= LINE:
+    if total <= MAX_LINE_CHARS:
         return True
-    first = bisect.bisect_right(ends, before + LINE + 1, start, end) - 1
-    return ends[end - 1] - ends[first] - 1 <= LINE
+    first = bisect.bisect_right(ends, before + MAX_LINE_CHARS + 1, start, end) - 1
+    return ends[end - 1] - ends[first] - 1 <= MAX_LINE_CHARS
 
 
-def _haste(characters: int, room: int) -> float:
-    """The cost of too little time to read: a hundred where others would have to come late."""
-    if room < SHORTEST:
-        return 100.0 + (SHORTEST - room) / SHORTEST
-    return 4 * max(0.0, characters * 1000 / room / SPEED - 1)
+def _haste_cost(characters: int, free_ms: int) -> float:
+    """Return the cost of too little reading time: over 100 where it would make later cues late."""
+    if free_ms < MIN_CUE_MS:
+        return 100.0 + (MIN_CUE_MS - free_ms) / MIN_CUE_MS
+    return 4 * max(0.0, characters * 1000 / free_ms / CHARS_PER_SECOND - 1)
 
 
 def _starts(groups: list[list[_Token]]) -> list[int]:
-    """When each cue comes, in ms: with its first word, or once the one before had its time."""
+    """Return when each cue starts, in ms: with its first word, or after its predecessor's time."""
     starts: list[int] = []
     earliest = 0
     for group in groups:
         starts.append(max(group[0].start, earliest))
-        earliest = starts[-1] + SHORTEST + GAP
+        earliest = starts[-1] + MIN_CUE_MS + CUE_GAP_MS
     return starts
 
 
@@ -222,13 +226,13 @@ def _starts(groups: list[list[_Token]]) -> list[int]:
 
 
 def _break_cost(word: _Token, following: _Token) -> float:
-    """What it costs to end a cue between two words, by the habits of Polish and the silence."""
+    """Return the cost of ending a cue between two words: by their grammar, less for a silence."""
     silence = min(1.0, (following.start - word.end) / 500)
     return _line_break_cost(word.text, following.text) - silence
 
 
 def _line_break_cost(word: str, following: str) -> float:
-    """0 after a sentence, to 6 after a word of one letter, which no line ends with."""
+    """Return the cost of a line break: from 0 after a sentence to 6 after a one-letter word."""
     ending = word.rstrip(CLOSING)
     if ending.endswith(SENTENCE_ENDS):
         return 0.0
@@ -239,24 +243,24 @@ def _line_break_cost(word: str, following: str) -> float:
     if word.lower() in SMALL_WORDS:
         return 4.0
     if word[0].isupper() and following[0].isupper():
-        return 4.0  # perhaps a name
+        return 4.0  # may be inside a name
     return 1.0 if following.lower() in SMALL_WORDS else 2.0
 
 
 def broken(text: str) -> str:
-    """A text in as few lines of at most 42 characters as it needs, broken where one would pause.
+    """Break a text into as few lines of at most 42 characters as possible, where a reader pauses.
 
-    Words are kept whole, so a line with one long word may be longer.
+    Words are kept whole, so the line of a very long word may be longer.
     """
     words = text.split()
     whole = " ".join(words)
-    if len(whole) <= LINE:
+    if len(whole) <= MAX_LINE_CHARS:
         return whole
     two = [
         (_two_lines_cost(words, place), place)
         for place in range(1, len(words))
-        if len(whole) <= 2 * LINE + 1  # or no place will do, and joining at each takes long
-        and max(len(" ".join(words[:place])), len(" ".join(words[place:]))) <= LINE
+        if len(whole) <= 2 * MAX_LINE_CHARS + 1  # no break fits a longer text: skip the slow joins
+        and max(len(" ".join(words[:place])), len(" ".join(words[place:]))) <= MAX_LINE_CHARS
     ]
     if not two:
         return "\n".join(_filled(words))
@@ -272,7 +276,7 @@ def _two_lines_cost(words: list[str], place: int) -> float:
 def _filled(words: list[str]) -> Iterator[str]:
     line = words[0]
     for word in words[1:]:
-        if len(line) + 1 + len(word) > LINE:
+        if len(line) + 1 + len(word) > MAX_LINE_CHARS:
             yield line
             line = word
         else:
@@ -284,25 +288,26 @@ def _filled(words: list[str]) -> Iterator[str]:
 
 
 def checked(edited: Iterable[Cue]) -> list[Cue]:
-    """Cues in order, without empty ones, each ended before the next starts, times in whole ms.
+    """Return cues in order, without empty ones or overlap, with times in whole ms.
 
-    A text with more than two lines, or lines of more than 42 characters, gets its breaks anew.
-    Raises LabError, which quotes the cue, for times that are missing, negative or the wrong way
-    round, and for two cues that start at once.
+    A text with more than two lines, or a line of more than 42 characters, gets new line breaks.
+    Raises LabError, which quotes the cue, for times that are missing, negative or in the wrong
+    order, and for two cues that start at the same time.
     """
-    return [replace(cue, text=_fitted(cue.text)) for cue in _sound(edited)]
+    return [replace(cue, text=_fitted(cue.text)) for cue in _ordered(edited)]
 
 
-def _sound(edited: Iterable[Cue]) -> list[Cue]:
+def _ordered(edited: Iterable[Cue]) -> list[Cue]:
+    """Return cues in order, without empty ones or overlap. Raises LabError as `checked` does."""
     kept = [(*_times(cue), text) for cue in edited if (text := _lines(cue.text))]
     kept.sort(key=lambda cue: cue[:2])
     for (start, _, text), (following, _, other) in itertools.pairwise(kept):
         if start == following:
             raise LabError(
                 f"The cues “{short(text)}” and “{short(other)}” both start at "
-                f"{start / 1000:g} s. Give one another start, or join them."
+                f"{start / 1000:g} s. Give one of them another start, or join them."
             )
-    limits = [cue[0] for cue in kept[1:]] + [LAST]
+    limits = [cue[0] for cue in kept[1:]] + [MAX_TIME_MS]
     return [
         _cue(start, min(end, limit), text)
         for (start, end, text), limit in zip(kept, limits, strict=False)
@@ -310,26 +315,27 @@ def _sound(edited: Iterable[Cue]) -> list[Cue]:
 
 
 def _times(cue: Cue) -> tuple[int, int]:
-    name = f"The cue “{short(cue.text)}”"
+    """Return start and end in ms. Raises LabError."""
+    name = f"the cue “{short(cue.text)}”"
     for edge, seconds in (("start", cue.start), ("end", cue.end)):
         if not _is_time(seconds):
             raise LabError(
-                f"{name} has no {edge} that is a time ({seconds}). "
+                f"The {edge} of {name} is not a time ({seconds}). "
                 "Give seconds from 0 to under 360000, such as 12.5."
             )
     start, end = round(cue.start * 1000), round(cue.end * 1000)
     if end <= start:
         raise LabError(
-            f"{name} ends at {cue.end:g} s, and starts at {cue.start:g} s. "
+            f"{name[0].upper()}{name[1:]} ends at {cue.end:g} s, but starts at {cue.start:g} s. "
             "Give it an end after its start."
         )
     return start, end
 
 
 def _is_time(seconds: Any) -> bool:
-    if isinstance(seconds, bool) or not isinstance(seconds, Real):
+    if isinstance(seconds, bool) or not isinstance(seconds, Real):  # numpy's numbers are Real, too
         return False
-    return math.isfinite(seconds) and seconds >= 0 and seconds * 1000 <= LAST
+    return math.isfinite(seconds) and 0 <= float(seconds) * 1000 <= MAX_TIME_MS
 
 
 def _lines(text: str | None) -> str:
@@ -339,18 +345,18 @@ def _lines(text: str | None) -> str:
 
 def _fitted(text: str) -> str:
     lines = text.split("\n")
-    fits = len(lines) <= LINES and all(len(line) <= LINE for line in lines)
+    fits = len(lines) <= MAX_LINES and all(len(line) <= MAX_LINE_CHARS for line in lines)
     return text if fits else broken(text)
 
 
 def short(text: str) -> str:
-    """What an error quotes of a text: one line of at most 30 characters."""
+    """Shorten a text for an error message to one line of at most 30 characters."""
     text = " ".join(_visible(text).split())
-    return text if len(text) <= 30 else text[:29] + "…"
+    return text if len(text) <= MAX_QUOTE_CHARS else text[: MAX_QUOTE_CHARS - 1] + "…"
 
 
 def _visible(text: str) -> str:
-    """A text without what nobody sees: controls, byte-order marks, turns of direction."""
+    """Remove what nobody sees: control characters, byte-order marks, direction overrides."""
     return "".join(
         character
         for character in text
@@ -364,12 +370,15 @@ def _visible(text: str) -> str:
 
 
 def to_vtt(made: Iterable[Cue]) -> str:
-    """WebVTT, which every browser's player takes. Raises LabError as `checked` does."""
+    """Write WebVTT, which every browser plays. Raises LabError as `checked` does."""
     return _written("vtt", made, lambda text: html.escape(text, quote=False))
 
 
 def to_srt(made: Iterable[Cue]) -> str:
-    """SubRip. It has no way to escape, so a space keeps apart what a player would take for code."""
+    """Write SubRip. Raises LabError as `checked` does.
+
+    The format has no escapes, so a space goes into what a player would read as code.
+    """
     return _written("srt", made, _plain_srt)
 
 
@@ -379,9 +388,9 @@ def _plain_srt(text: str) -> str:
 
 
 def to_txt(made: Iterable[Cue]) -> str:
-    """The text alone: a new line where a sentence ends with its cue."""
-    lines = [[]]
-    for cue in _sound(made):
+    """Write the text alone, with a new line where a sentence and its cue end together."""
+    lines: list[list[str]] = [[]]
+    for cue in _ordered(made):
         text = " ".join(cue.text.split())
         lines[-1].append(text)
         if text.rstrip(CLOSING).endswith(SENTENCE_ENDS):
@@ -390,25 +399,29 @@ def to_txt(made: Iterable[Cue]) -> str:
 
 
 def to_json(made: Iterable[Cue]) -> str:
-    """A list of objects with start and end in seconds and text, lines broken by \\n."""
-    return json.dumps([asdict(cue) for cue in _sound(made)], ensure_ascii=False, indent=1) + "\n"
+    """Write a JSON list of objects with start and end in seconds, and text with line breaks."""
+    return json.dumps([asdict(cue) for cue in _ordered(made)], ensure_ascii=False, indent=1) + "\n"
 
 
-def _written(form: str, made: Iterable[Cue], escape) -> str:
+def _written(form: str, made: Iterable[Cue], escape: Callable[[str], str]) -> str:
     import pysubs2
 
     file = pysubs2.SSAFile()
-    for cue in _sound(made):
+    for cue in _ordered(made):
         event = pysubs2.SSAEvent(round(cue.start * 1000), round(cue.end * 1000))
         event.plaintext = _no_overrides(escape(cue.text))
         file.append(event)
-    return file.to_string(form, keep_ssa_tags=True)  # without it, {...} would be left out
+    # without keep_ssa_tags, pysubs2 1.8.1 drops {...} from the text (tkarabela/pysubs2 issue 70)
+    return file.to_string(form, keep_ssa_tags=True)
 
 
 def _no_overrides(text: str) -> str:
-    r"""A space keeps pysubs2 from taking \N for a line break, and players {\an8} for a place."""
+    r"""Add a space so that \N stays text in pysubs2 1.8.1, and {\an8} in players.
+
+    pysubs2 would write \h and \N as white space (tkarabela/pysubs2 issue 70).
+    """
     text = re.sub(r"\\(?=[hnN])", r"\\ ", text)
     return re.sub(r"\{(?=\S)", "{ ", text)
 
 
-WRITERS = {"vtt": to_vtt, "srt": to_srt, "txt": to_txt, "json": to_json}  # by the file's ending
+WRITERS = {"vtt": to_vtt, "srt": to_srt, "txt": to_txt, "json": to_json}  # by file extension

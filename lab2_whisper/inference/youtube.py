@@ -1,12 +1,12 @@
-"""The sound of a YouTube video: a pasted link to an id, what is known of it, then its audio.
+"""Fetch the sound of a YouTube video: from a pasted link to an id, its metadata, and its audio.
 
     video = look_up(video_id("https://youtu.be/dQw4w9WgXcQ"))
     with fetch_audio(video, max_seconds=3600, max_bytes=200 * 2**20) as path:
-        ...                                  # the file is gone after this block
+        ...                                  # the file is deleted after this block
 
-Best effort: YouTube refuses many servers, and then a recording has to be uploaded. What was pasted
-is never fetched: of it only the id is used, in an address made here, by yt-dlp's extractor for
-YouTube alone. No cookies, no ffmpeg, nothing cached.
+This is best effort: YouTube refuses many servers, and then the recording has to be uploaded. The
+pasted text is never fetched. Only the id in it is used, in an address built here, and yt-dlp may
+use no extractor but the one for YouTube's videos. No cookies, no ffmpeg, no cache.
 """
 
 from __future__ import annotations
@@ -28,38 +28,39 @@ ID = r"[0-9A-Za-z_-]{11}"
 HOSTS = ("youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com")
 SHORT_HOSTS = ("youtu.be", "www.youtu.be")
 EMBED_HOSTS = ("youtube-nocookie.com", "www.youtube-nocookie.com")
-LONGEST_LINK = 1000  # characters
-LONGEST_DOWNLOAD = 600  # seconds: others wait meanwhile
+MAX_LINK_CHARS = 1000
+MAX_DOWNLOAD_SECONDS = 600  # other visitors wait meanwhile
 
 UPLOAD = "Upload the recording instead."
-SENTENCES = {  # reason -> what a person is told
-    "no link": "This is no link to a YouTube video. Paste one such as "
+SENTENCES = {  # reason -> the message
+    "no link": "This is not a link to a YouTube video. Paste one such as "
     "https://www.youtube.com/watch?v=… or https://youtu.be/…, or upload a recording.",
-    "playlist": "This link is a playlist, and one video is transcribed at a time. Open the video "
-    "and paste its own link.",
-    "live": f"This is a live stream that has not ended. Paste the link once it is over. {UPLOAD}",
+    "playlist": "This link is to a playlist, but videos are transcribed one at a time. Open the "
+    "video and paste its own link.",
+    "live": "This live stream has not ended. Paste the link once it is over, or upload a recording.",
     "private": "This video is private or for members only. Ask its owner for the recording, and "
     "upload it.",
-    "age": f"YouTube shows this video only to people who sign in and give their age. {UPLOAD}",
-    "gone": "YouTube has no such video, or none for this server's country. Check the link, or "
-    "upload a recording.",
-    "too long": "The video has {minutes:.0f} minutes, and the limit here is {limit:.0f}. Upload "
-    "a part of it.",
-    "too large": "The sound of the video is over {limit:.0f} MiB, the limit here. Upload a part "
+    "age": f"YouTube shows this video only to people who sign in and confirm their age. {UPLOAD}",
+    "gone": "This video does not exist, or is not available in this server's country. Check the "
+    "link, or upload a recording.",
+    "too long": "The video is {minutes:.0f} minutes long; the limit is {limit:.0f}. Upload a part "
     "of it.",
-    "no network": "YouTube does not answer: there is no network here, or trouble there. Try again "
-    f"later. {UPLOAD}",
-    "refused": "YouTube refuses this server, as it does many that are no one's home computer. "
+    "too large": "The sound of the video is larger than the limit of {limit:.0f} MiB. Upload a part "
+    "of it.",
+    "no network": "YouTube cannot be reached from this server. Try again later, or upload the "
+    "recording.",
+    "refused": "YouTube refuses this server, as it does most servers in data centres. "
     f"{UPLOAD} (A copy of this page on your own computer will probably be let in.)",
-    "too slow": "YouTube takes too long to hand over this video's sound. Try again later, or upload "
-    "the recording.",
-    "no sound": f"YouTube gives this server no sound of this video. {UPLOAD}",
+    "too slow": "The download from YouTube takes too long. Try again later, or upload the "
+    "recording.",
+    "no sound": f"YouTube offers this server no sound for this video. {UPLOAD}",
     "stopped": "The download was stopped.",
-    "other": f"YouTube did not give this video ({{detail}}). {UPLOAD}",
+    "other": f"YouTube did not provide this video ({{detail}}). {UPLOAD}",
 }
 
-# What yt-dlp's messages hold, in lower case -> reason; the first that fits.
-SIGNS = {
+# Reason -> what yt-dlp's messages contain, in lower case; the first match counts. Seen with yt-dlp
+# 2026.8.19, whose exceptions do not tell these cases apart.
+SIGNS: dict[str, tuple[str, ...]] = {
     "no sound": ("requested format", "no video formats"),
     "private": ("private video", "video is private", "members-only", "join this channel"),
     "age": ("your age", "age-restricted", "inappropriate for some"),
@@ -75,17 +76,14 @@ SIGNS = {
     "live": ("live event", "premieres in", "live stream"),
     "no network": ("got error", "timed out", "connection reset"),
 }
-WARNING_SIGNS = {
+WARNING_SIGNS: dict[str, tuple[str, ...]] = {
     "refused": ("http error 403", "http error 429"),
     "no network": ("transporterror", "http error 5"),
 }
 
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes that have come and the bytes in all, None where nobody knows."""
-
 
 class VideoError(LabError):
-    """Why there is no sound of a video; `reason` is a key of SENTENCES."""
+    """A video whose sound cannot be had; `reason` is a key of SENTENCES."""
 
     def __init__(self, reason: str, **values: Any) -> None:
         super().__init__(SENTENCES[reason].format(**values))
@@ -94,7 +92,7 @@ class VideoError(LabError):
 
 @dataclass(frozen=True)
 class Video:
-    """A video that is there to be heard; `seconds` is its length."""
+    """A video that can be fetched; `seconds` is its length."""
 
     id: str
     title: str
@@ -102,9 +100,9 @@ class Video:
 
 
 def video_id(pasted: str) -> str:
-    """The 11 characters that name a video, from a link to it or from themselves.
+    """Return a video's id of 11 characters, from a link to the video or from the id itself.
 
-    Raises VideoError ("no link", "playlist").
+    Raises VideoError with the reason "no link" or "playlist".
     """
     pasted = pasted.strip()
     if re.fullmatch(ID, pasted):
@@ -122,8 +120,12 @@ def video_id(pasted: str) -> str:
 
 
 def _parts(pasted: str) -> tuple[str, list[str], dict[str, list[str]]] | None:
-    """Host, steps of the path and query of an http link of YouTube's; None for anything else."""
-    if len(pasted) > LONGEST_LINK or not pasted.isascii() or re.search(r"[\s\\\x00-\x1f]", pasted):
+    """Split a YouTube link into host, path segments and query; None for anything else."""
+    if (
+        len(pasted) > MAX_LINK_CHARS
+        or not pasted.isascii()
+        or re.search(r"[\s\\\x00-\x1f]", pasted)
+    ):
         return None
     try:
         link = urlsplit(pasted if "://" in pasted else f"https://{pasted}")
@@ -143,9 +145,9 @@ def _names_video(host: str, path: list[str]) -> bool:
 
 
 def look_up(video: str) -> Video:
-    """What YouTube says of a video, by its id, without a byte of its sound.
+    """Return a video's title and length, by its id, without fetching any sound.
 
-    Raises VideoError, with every reason but those of the sizes.
+    Raises VideoError, with any reason except those of size, speed and stop.
     """
     with _client() as client:
         info = _metadata(client, video)
@@ -157,21 +159,21 @@ def fetch_audio(
     video: Video,
     max_seconds: float,
     max_bytes: int,
-    on_progress: Progress | None = None,
+    on_progress: Callable[[int, int | None], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[Path]:
-    """The sound of a video as a file (m4a, else webm) that is there for the block alone.
+    """Fetch the sound of a video into a file (m4a, else webm) that exists inside the block only.
 
-    Raises VideoError; once `stop` is set, that of the reason "stopped". In every case nothing is
-    left behind.
+    `on_progress` is called with the bytes fetched and the bytes in all, None while unknown. Raises
+    VideoError, with the reason "stopped" once `stop` is set. No file is left behind in any case.
     """
-    stop, begun = stop or threading.Event(), time.monotonic()
+    stop, started = stop or threading.Event(), time.monotonic()
 
     def watch(state: dict[str, Any]) -> None:
         done, total = state.get("downloaded_bytes") or 0, state.get("total_bytes")
         if stop.is_set():
             raise VideoError("stopped")
-        if time.monotonic() - begun > LONGEST_DOWNLOAD:
+        if time.monotonic() - started > MAX_DOWNLOAD_SECONDS:
             raise VideoError("too slow")
         if max(done, total or 0) > max_bytes:
             raise VideoError("too large", limit=max_bytes / 2**20)
@@ -186,7 +188,7 @@ def fetch_audio(
                 raise VideoError("too long", minutes=info["duration"] / 60, limit=max_seconds / 60)
             watch({})
             client.process_ie_result(info, download=True)
-        # yt-dlp also returns without an error and without a file
+        # yt-dlp 2026.8.19 can return without an error and without a file, as when a filter rejects
         files = [path for path in Path(folder).glob("audio.*") if path.stat().st_size]
         if len(files) != 1 or files[0].suffix == ".part":
             raise VideoError("no sound")
@@ -195,7 +197,7 @@ def fetch_audio(
 
 @contextmanager
 def _client(**more: Any) -> Iterator[Any]:
-    """yt-dlp, allowed nothing but YouTube's videos, whose errors become VideoError."""
+    """Open yt-dlp, restricted to YouTube's videos, and turn its errors into VideoError."""
     import yt_dlp
 
     notes = _Notes()
@@ -220,11 +222,14 @@ def _client(**more: Any) -> Iterator[Any]:
         with yt_dlp.YoutubeDL(settings | more) as client:
             yield client
     except (yt_dlp.utils.YoutubeDLError, OSError) as error:
-        raise _explained(error, notes.warnings) from None
+        raise _explained(error, notes.warnings) from error
 
 
 class _Notes:
-    """A logger for yt-dlp that prints nothing; why a request failed may be in a warning alone."""
+    """A logger for yt-dlp that prints nothing and keeps warnings.
+
+    The cause of a failed request may stand in a warning only.
+    """
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -250,7 +255,7 @@ def _metadata(client: Any, video: str) -> dict[str, Any]:
 
 
 def _explained(error: Exception, warnings: list[str]) -> VideoError:
-    """From the failed request where there is one, else from the words of YouTube's refusal."""
+    """Classify an error of yt-dlp: by the failed request if there is one, else by its words."""
     from yt_dlp.networking.exceptions import HTTPError, TransportError
 
     for cause in _causes(error):
@@ -268,7 +273,7 @@ def _first_sign(signs: dict[str, tuple[str, ...]], message: str) -> str | None:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that led to it, the way yt-dlp keeps them."""
+    """Yield an error and its causes, where yt-dlp keeps them: `cause`, `exc_info`, __cause__."""
     while error is not None:
         yield error
         kept = getattr(error, "exc_info", None) or (None, None)
@@ -276,7 +281,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _detail(message: str) -> str:
-    """The first sentence or so of yt-dlp's message, without its own advice and addresses."""
+    """Shorten yt-dlp's message to its first sentence, without advice and addresses."""
     message = re.sub(rf"^(ERROR: )?(\[\S+\] )?({ID}: )?", "", message.strip())
     message = re.split(r"[;\n]|\. |https?://", message)[0]
     return message.strip(" .:")[:120] or "no reason given"

@@ -1,10 +1,10 @@
-"""Many visitors, one model: their jobs are done in turn by one thread, from a bounded queue.
+"""A job queue for many visitors and one model: one thread runs their jobs in turn.
 
     queue = Queue(size=20)
     visitor = Visitors(queue, away_seconds=120).welcome(is_here)
     job = visitor.add("interview.mp4", lambda stop, progress: transcribe(..., stop, progress))
 
-What a job yields is in `job.items` at once, so that a page can show it while the job runs.
+Everything that a job yields is in `job.items` at once, so a page can show it while the job runs.
 """
 
 from __future__ import annotations
@@ -17,16 +17,22 @@ import uuid
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from lab2_whisper.schema import LabError
 
-Progress = Callable[..., None]
-"""Called with the seconds that are done, the seconds in all (None where nobody knows), and, for
-what comes before the work proper, the name of that step."""
 
-Work = Callable[[threading.Event, Progress], Generator[Any, None, None]]
-"""Begins a job. Once the event is set, the generator is to end as soon as it can."""
+class JobProgress(Protocol):
+    """Called with the seconds done and the seconds in all, None while the length is unknown.
+
+    `step` names what is done before the work itself, such as "fetching".
+    """
+
+    def __call__(self, done: float, total: float | None, step: str = "") -> None: ...
+
+
+Work = Callable[[threading.Event, JobProgress], Generator[Any, None, None]]
+"""Starts a job. Once the event is set, the generator must end as soon as it can."""
 
 State = Literal["waiting", "running", "done", "stopped", "failed"]
 
@@ -34,25 +40,25 @@ log = logging.getLogger(__name__)
 
 
 class QueueFull(LabError):
-    """So many jobs are waiting that no other is taken."""
+    """The queue is full."""
 
 
 class TooMany(LabError):
-    """One visitor has as many jobs as one may have."""
+    """The visitor has the maximum number of jobs."""
 
 
 @dataclass(eq=False)
 class Job:
-    """A piece of work on its way from waiting to done. Only the queue changes it."""
+    """A piece of work and how far it is. Only the queue changes it."""
 
-    name: str  # to show
+    name: str  # for display
     work: Work
-    media: Path | None = None  # the visitor's file, which goes with the job
+    media: Path | None = None  # the visitor's file, deleted with the job
     state: State = "waiting"
     items: list[Any] = field(default_factory=list)  # what the work has yielded so far
     seconds_done: float = 0.0
-    seconds_total: float | None = None  # None while nobody knows
-    step: str = ""  # what is done before the work proper, such as fetching
+    seconds_total: float | None = None  # None while unknown
+    step: str = ""  # what is done before the work itself, such as "fetching"
     error: BaseException | None = None  # why it failed
     stop: threading.Event = field(default_factory=threading.Event)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -60,10 +66,11 @@ class Job:
 
     @property
     def active(self) -> bool:
+        """Whether the job is waiting or running."""
         return self.state in ("waiting", "running")
 
     def seconds_left(self) -> float | None:
-        """Until it is done, if it goes on as fast as it went so far; None while unknown."""
+        """Return the seconds until the job is done, at its pace so far; None while unknown."""
         if self.state != "running" or not self.seconds_done or self.seconds_total is None:
             return None
         pace = (time.monotonic() - self._started) / self.seconds_done
@@ -71,33 +78,38 @@ class Job:
 
 
 class Queue:
-    """Jobs in the order in which they came, one at a time in a thread of its own."""
+    """Runs jobs in the order of their arrival, one at a time, in a thread of its own.
+
+    `size` is the number of jobs that may wait.
+    """
 
     def __init__(self, size: int) -> None:
-        """`size`: how many may wait."""
         self.size = size
         self._waiting: list[Job] = []
         self._changed = threading.Condition()
         threading.Thread(target=self._serve, daemon=True, name="jobs").start()
 
     def add(self, job: Job) -> None:
-        """Put a job at the end. Raises QueueFull."""
+        """Append a job. Raises QueueFull."""
         with self._changed:
             if len(self._waiting) >= self.size:
                 raise QueueFull(
-                    f"{self.size} recordings are waiting, as many as this server takes. "
+                    f"The queue is full: {self.size} recordings are waiting. "
                     "Try again in a few minutes."
                 )
             self._waiting.append(job)
             self._changed.notify()
 
     def place(self, job: Job) -> int:
-        """1 for the job that comes next, 2 for the one after it; 0 for one that does not wait."""
+        """Return a job's place: 1 for the next one to run, 0 for one that is not waiting."""
         with self._changed:
             return self._waiting.index(job) + 1 if job in self._waiting else 0
 
     def stop(self, job: Job) -> None:
-        """End a job at once as far as anybody can see; what it yielded so far stays."""
+        """Stop a job; the items it has yielded so far are kept.
+
+        Its state changes at once, its thread ends after the window that is being transcribed.
+        """
         job.stop.set()
         with self._changed:
             if job in self._waiting:
@@ -108,14 +120,14 @@ class Queue:
     def _serve(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
+                self._changed.wait_for(lambda: bool(self._waiting))
                 job = self._waiting.pop(0)
                 job.state, job._started = "running", time.monotonic()
             self._run(job)
 
     def _run(self, job: Job) -> None:
         def progress(done: float, total: float | None, step: str = "") -> None:
-            if step != job.step:  # another pace
+            if step != job.step:  # each step has its own pace
                 job.step, job._started = step, time.monotonic()
             job.seconds_done, job.seconds_total = done, total
 
@@ -126,13 +138,13 @@ class Queue:
                     items.close()
                     break
             self._end(job, "done")
-        except BaseException as error:  # of libraries in Rust, some are no Exception
+        except BaseException as error:  # pyo3's PanicException, of libraries in Rust, is one
             if not isinstance(error, LabError):
                 log.exception("a job failed")
             self._end(job, "failed", error)
 
     def _keep(self, job: Job, item: Any) -> bool:
-        """Keep what a job yielded, unless it was stopped meanwhile; whether it goes on."""
+        """Keep an item, unless its job was stopped meanwhile; return whether the job goes on."""
         with self._changed:
             if job.state == "running":
                 job.items.append(item)
@@ -145,7 +157,7 @@ class Queue:
 
 
 class Visitor:
-    """One session: its jobs, and a folder that goes when the visitor does."""
+    """One session: its jobs, and a folder that is deleted when the visitor leaves."""
 
     def __init__(self, queue: Queue, is_here: Callable[[], bool]) -> None:
         self.queue = queue
@@ -153,25 +165,25 @@ class Visitor:
         self.jobs: list[Job] = []
         self._folder = tempfile.TemporaryDirectory(prefix="whisper-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
-        self.left = False  # whether this visitor was taken for gone; who comes back is a new one
+        self.left = False  # once True it stays so: a visitor who returns gets a new Visitor
         self._seen = time.monotonic()
 
     @property
-    def most_jobs(self) -> int:
-        """Half the queue: nobody can fill it alone, nor keep recordings without end."""
+    def max_jobs(self) -> int:
+        """Half the queue: no visitor can fill it alone, or keep recordings without limit."""
         return max(1, self.queue.size // 2)
 
-    def check_room(self) -> None:
-        """Raises TooMany where `add` would."""
-        if len(self.jobs) >= self.most_jobs:
+    def check_limit(self) -> None:
+        """Raise TooMany if the visitor may not add another job."""
+        if len(self.jobs) >= self.max_jobs:
             raise TooMany(
-                f"You have {len(self.jobs)} recordings here, as many as one visitor may have. "
+                f"You have {len(self.jobs)} recordings here, the maximum for one visitor. "
                 "Remove one from the list first."
             )
 
     def add(self, name: str, work: Work, media: Path | None = None) -> Job:
-        """Queue a job of this visitor's. Raises QueueFull or TooMany."""
-        self.check_room()
+        """Queue a job for this visitor and return it. Raises QueueFull or TooMany."""
+        self.check_limit()
         job = Job(name, work, media)
         self.jobs.append(job)
         try:
@@ -179,27 +191,27 @@ class Visitor:
         except QueueFull:
             self.remove(job)
             raise
-        if self.left:  # meanwhile: nobody would ever see it
+        if self.left:  # the visitor left meanwhile: nobody would ever see the result
             self.remove(job)
         return job
 
     def remove(self, job: Job) -> None:
-        """Stop a job and forget what it was given and what it made; twice does no more."""
+        """Stop a job, forget its result and delete its file. Removing it again does nothing."""
         self.queue.stop(job)
         if job in self.jobs:
             self.jobs.remove(job)
         if job.media:
             job.media.unlink(missing_ok=True)
 
-    def away(self) -> float:
-        """Seconds since this visitor was here."""
+    def seconds_away(self) -> float:
+        """Return the seconds since this visitor was last connected."""
         now = time.monotonic()
         if self.is_here():
             self._seen = now
         return now - self._seen
 
     def leave(self) -> None:
-        """Stop what is left to do and remove the folder."""
+        """Remove all jobs and the folder."""
         self.left = True
         for job in list(self.jobs):
             self.remove(job)
@@ -207,7 +219,7 @@ class Visitor:
 
 
 class Visitors:
-    """Everybody who is here. Who is away for too long has left."""
+    """All connected visitors. One who is disconnected for `away_seconds` has left."""
 
     def __init__(self, queue: Queue, away_seconds: float) -> None:
         self.queue = queue
@@ -216,7 +228,7 @@ class Visitors:
         threading.Thread(target=self._watch, daemon=True, name="visitors").start()
 
     def welcome(self, is_here: Callable[[], bool]) -> Visitor:
-        """A new visitor; `is_here` is asked about once a second, from another thread."""
+        """Return a new visitor. `is_here` is called about once a second, from another thread."""
         visitor = Visitor(self.queue, is_here)
         self._here.append(visitor)
         return visitor
@@ -226,8 +238,8 @@ class Visitors:
             time.sleep(1)
             for visitor in list(self._here):
                 try:
-                    if visitor.away() > self.away_seconds:
+                    if visitor.seconds_away() > self.away_seconds:
                         self._here.remove(visitor)
                         visitor.leave()
-                except Exception:  # one visitor's trouble is not the others'
-                    log.exception("a visitor was not looked after")
+                except Exception:  # one visitor's error must not end the watch for the others
+                    log.exception("checking on a visitor failed")

@@ -1,4 +1,4 @@
-"""The command line: many files with the nano model; a failed one stops no other."""
+"""The command line: it transcribes many files, and goes on after one that fails."""
 
 import io
 import json
@@ -14,7 +14,8 @@ import webvtt
 from helpers.media import BAD, film
 from helpers.speech import wav
 
-from lab2_whisper.inference import __main__ as transcribe
+from lab2_whisper.inference import __main__ as command_line
+from lab2_whisper.inference.segments import Segment
 from lab2_whisper.schema import NANO_CORPUS, NANO_MODEL
 
 CLIPS = sorted(NANO_CORPUS.rglob("*.mp3"))
@@ -22,15 +23,15 @@ FORMS = ("vtt", "srt", "txt", "json")
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """One real run, in a process of its own: good files and bad ones, in an odd order."""
+def done(tmp_path_factory, published_nano):
+    """One real run, in a process of its own: good files and bad ones, in mixed order."""
     folder = tmp_path_factory.mktemp("recordings")
     for name, clip in (("zażółć gęślą.mp3", CLIPS[0]), ("b.mp3", CLIPS[1])):
         (folder / name).write_bytes(clip.read_bytes())
     (folder / "notes.mp3").write_text("to nie jest nagranie\n" * 100)
     (folder / "silence.wav").write_bytes(wav(np.zeros(32_000, np.float32)))
     names = ["zażółć gęślą.mp3", "notes.mp3", "gone.mp3", "silence.wav", "b.mp3"]
-    options = ["--model", NANO_MODEL, "--into", folder / "texts"]
+    options = ["--model", published_nano, "--into", folder / "texts"]
     command = [sys.executable, "-m", "lab2_whisper.inference", *(folder / n for n in names)]
     environment = os.environ | {"PYTHONUTF8": "1", "HF_HUB_OFFLINE": "1"}
     run = subprocess.run(
@@ -39,7 +40,7 @@ def done(tmp_path_factory):
     return folder / "texts", run
 
 
-def test_good_files_get_all_four_texts_and_bad_ones_a_sentence(done):
+def test_good_files_get_all_four_formats_and_bad_ones_a_sentence(done):
     texts, run = done
     assert run.returncode == 1
     assert re.search(r"notes\.mp3: This is not audio that can be read", run.stderr)
@@ -51,8 +52,8 @@ def test_good_files_get_all_four_texts_and_bad_ones_a_sentence(done):
     assert {line.rpartition("/")[2] for line in run.stdout.splitlines()} == names
 
 
-def test_no_bad_recording_makes_a_connection(tmp_path):
-    """Seen by the system's calls, as libav is out of Python's sight."""
+def test_no_recording_makes_a_connection(tmp_path):
+    """Watched by strace, as Python does not see what libav and onnxruntime do."""
     if (
         not shutil.which("strace")
         or subprocess.run(["strace", "-qq", "true"], check=False).returncode
@@ -74,13 +75,15 @@ def test_no_bad_recording_makes_a_connection(tmp_path):
     command += [*tmp_path.glob("*.mp3"), "--model", NANO_MODEL, "--into", tmp_path / "texts"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 1 and "Traceback" not in run.stderr
-    assert run.stderr.count(".mp3: ") == len(contents) - 1 + 1  # but the good one, and a link
+    assert (
+        run.stderr.count(".mp3: ") == len(contents) - 1 + 1
+    )  # without the good one, with one of the links
     assert {path.suffix[1:] for path in (tmp_path / "texts").iterdir()} == set(FORMS)
     calls = (tmp_path / "calls").read_text()
     assert "AF_INET" not in calls, calls
 
 
-def test_what_was_said_is_in_the_texts(done):
+def test_all_formats_hold_the_same_text(done):
     texts, _ = done
     for stem in ("zażółć gęślą", "b"):
         read = {form: (texts / f"{stem}.{form}").read_text(encoding="utf-8") for form in FORMS}
@@ -94,21 +97,20 @@ def test_what_was_said_is_in_the_texts(done):
 
 
 @pytest.fixture
-def heard(monkeypatch):
-    """Calls without a model: `heard` is what each call of inference.transcribe does."""
-    from lab2_whisper.inference.segments import Segment
+def no_model(monkeypatch):
+    """Replace the model: the text of a recording is the content of its file."""
 
     class Model:
         def check(self, language):
             pass
 
-    def say(file, *args, on_progress, **kwargs):
+    def read(file, *args, on_progress, **kwargs):
         on_progress(0, None)
         yield Segment(0, 1, file.read_bytes().decode(), (), 1)
         on_progress(1, 1)
 
-    monkeypatch.setattr(transcribe, "load", lambda model: Model())
-    monkeypatch.setattr(transcribe, "transcribe", say)
+    monkeypatch.setattr(command_line, "load", lambda model: Model())
+    monkeypatch.setattr(command_line, "transcribe", read)
     return monkeypatch
 
 
@@ -119,10 +121,10 @@ def record(folder, *names):
     return [str(path) for path in paths]
 
 
-def test_texts_lie_beside_their_files_in_the_formats_asked_for(heard, tmp_path, capsys):
+def test_outputs_lie_beside_their_files_in_the_formats_given(no_model, tmp_path, capsys):
     files = record(tmp_path, "a.mp3", "b.wav")
     (tmp_path / "a.vtt").write_text("old")
-    assert transcribe.main([*files, "--formats", "vtt, TXT"]) == 0
+    assert command_line.main([*files, "--formats", "vtt, TXT"]) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "a.mp3",
         "a.txt",
@@ -135,25 +137,39 @@ def test_texts_lie_beside_their_files_in_the_formats_asked_for(heard, tmp_path, 
     assert "tu a.mp3" in (tmp_path / "a.vtt").read_text()
 
 
-def test_a_file_that_fails_midway_leaves_its_old_text_and_stops_no_other(heard, tmp_path, capsys):
+def test_a_file_that_fails_midway_keeps_its_old_text_and_the_next_is_transcribed(
+    no_model, tmp_path, capsys
+):
     files = record(tmp_path, "a.mp3", "b.mp3")
     (tmp_path / "a.txt").write_text("old")
-    say = transcribe.transcribe
+    read = command_line.transcribe
 
     def fail(file, *args, **kwargs):
-        yield from say(file, *args, **kwargs)
+        yield from read(file, *args, **kwargs)
         if file.name == "a.mp3":
             raise MemoryError("too much")
 
-    heard.setattr(transcribe, "transcribe", fail)
-    assert transcribe.main([*files, "--formats", "txt"]) == 1
+    no_model.setattr(command_line, "transcribe", fail)
+    assert command_line.main([*files, "--formats", "txt"]) == 1
     assert "a.mp3: MemoryError: too much" in capsys.readouterr().err
     assert (tmp_path / "a.txt").read_text() == "old"
     assert (tmp_path / "b.txt").read_text() == "tu b.mp3\n"
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_a_full_disk_leaves_no_half_of_a_text(heard, tmp_path, capsys):
+def test_a_bug_is_not_reported_as_a_fault_of_the_file(no_model, tmp_path, capsys):
+    def broken(file, *args, **kwargs):
+        raise TypeError("unexpected keyword")
+        yield
+
+    no_model.setattr(command_line, "transcribe", broken)
+    assert command_line.main(record(tmp_path, "a.mp3")) == 1
+    printed = capsys.readouterr().err
+    assert "a.mp3: TypeError: unexpected keyword" in printed
+    assert "Traceback" in printed and "bug in the program, not a fault of the file" in printed
+
+
+def test_a_full_disk_leaves_no_partial_file(no_model, tmp_path, capsys):
     (file,) = record(tmp_path, "a.mp3")
 
     def full(self, text, **kwargs):
@@ -161,49 +177,49 @@ def test_a_full_disk_leaves_no_half_of_a_text(heard, tmp_path, capsys):
             half.write(text[:3])
         raise OSError(28, "No space left on device")
 
-    heard.setattr(transcribe.Path, "write_text", full)
-    assert transcribe.main([file, "--formats", "vtt"]) == 1
+    no_model.setattr(command_line.Path, "write_text", full)
+    assert command_line.main([file, "--formats", "vtt"]) == 1
     assert "No space left" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp3"]
 
 
-def test_ctrl_c_ends_it_with_what_was_written_whole(heard, tmp_path, capsys):
+def test_after_ctrl_c_the_files_written_so_far_are_complete(no_model, tmp_path, capsys):
     files = record(tmp_path, "a.mp3", "b.mp3")
-    say = transcribe.transcribe
+    read = command_line.transcribe
 
     def interrupted(file, *args, **kwargs):
         if file.name == "b.mp3":
             raise KeyboardInterrupt
-        yield from say(file, *args, **kwargs)
+        yield from read(file, *args, **kwargs)
 
-    heard.setattr(transcribe, "transcribe", interrupted)
-    assert transcribe.main([*files, "--formats", "txt"]) == 130
+    no_model.setattr(command_line, "transcribe", interrupted)
+    assert command_line.main([*files, "--formats", "txt"]) == 130
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp3", "a.txt", "b.mp3"]
 
 
-def test_a_bar_shows_which_file_is_heard_and_how_far(heard, tmp_path):
+def test_a_bar_shows_the_file_and_its_progress(no_model, tmp_path):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
 
     files, terminal = record(tmp_path, "a.mp3", "b.mp3"), Terminal()
-    heard.setattr(sys, "stderr", terminal)
-    assert transcribe.main(files) == 0
+    no_model.setattr(sys, "stderr", terminal)
+    assert command_line.main(files) == 0
     assert "1/2 a.mp3 |" in terminal.getvalue()
     assert re.search(r"2/2 b\.mp3 \|[^|]+\| 1/1 s of sound", terminal.getvalue())
 
 
 @pytest.mark.parametrize("names", [("a.mp3", "a.wav"), ("a.vtt",), ("a.vtt", "a.mp3")])
-def test_no_text_replaces_another_or_a_recording(heard, tmp_path, capsys, names):
+def test_no_output_replaces_another_or_a_recording(no_model, tmp_path, capsys, names):
     files = record(tmp_path, *names)
-    assert transcribe.main(files) == 1
+    assert command_line.main(files) == 1
     assert "would replace" in capsys.readouterr().err
     assert len(list(tmp_path.iterdir())) == len(names)
 
 
-def test_wrong_options_name_the_valid_ones(tmp_path, capsys):
+def test_errors_in_options_name_the_valid_ones(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
-        transcribe.main(["a.mp3", "--formats", "vtt,doc"])
-    assert "'doc' is none of vtt, srt, txt, json" in capsys.readouterr().err
-    assert transcribe.main(["a.wav", "--model", str(tmp_path / "none")]) == 1
+        command_line.main(["a.mp3", "--formats", "vtt,doc"])
+    assert "'doc' must be one of vtt, srt, txt, json" in capsys.readouterr().err
+    assert command_line.main(["a.wav", "--model", str(tmp_path / "none")]) == 1
     assert str(tmp_path / "none") in capsys.readouterr().err

@@ -1,7 +1,7 @@
-"""YouTube: a pasted link to sound within limits; every way to fail, with all connections recorded.
+"""YouTube: from a pasted link to sound within limits, and every failure; connections are recorded.
 
-Nothing of yt-dlp is replaced but its network layer, `YoutubeDL.urlopen`, which gives answers in the
-form of YouTube's own (`Answers`), or, without them, the system's sockets, which refuse.
+Of yt-dlp only the network layer is replaced: either `YoutubeDL.urlopen`, by answers in YouTube's own
+form (`Answers`), or the system's sockets, which refuse every connection.
 """
 
 import io
@@ -40,7 +40,7 @@ M4A = audio.encode(tone(2), 44_100, 64_000, container="mp4", codec="aac")
 
 @pytest.fixture(autouse=True)
 def asked(monkeypatch) -> list[str]:
-    """The hosts that this process looked up or connected to. None answers: there is no network."""
+    """The hosts that were looked up or connected to. None of them answers: there is no network."""
     hosts = []
 
     def look_up_host(host, *args, **kwargs):
@@ -63,7 +63,7 @@ def asked(monkeypatch) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(monkeypatch, tmp_path):
-    """Temporary folders are made in one that has to be empty in the end."""
+    """Temporary folders are created in a folder that must be empty afterwards."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     yield
     assert not list(tmp_path.iterdir())
@@ -76,10 +76,10 @@ PAGE = f"""<html><script>ytcfg.set({json.dumps({"INNERTUBE_CONTEXT": CONTEXT})})
 
 
 class Answers:
-    """YouTube as yt-dlp sees it: a page, and what its player is told of the one video."""
+    """YouTube as yt-dlp sees it: a page, and the player's data for one video."""
 
-    def __init__(self, status="OK", reason=None, sound=M4A, tells_size=True, **details):
-        self.sound, self.tells_size, self.urls, self.read = sound, tells_size, [], 0
+    def __init__(self, status="OK", reason=None, sound=M4A, states_size=True, **details):
+        self.sound, self.states_size, self.urls, self.read = sound, states_size, [], 0
         self.player = {
             "playabilityStatus": {"status": status, "reason": reason},
             "videoDetails": {"videoId": ID, "title": "Wywiad", "lengthSeconds": "2", **details},
@@ -116,13 +116,13 @@ class Answers:
                 answers.read += len(block)
                 return block
 
-        headers = {"Content-Length": str(len(self.sound))} if self.tells_size else {}
+        headers = {"Content-Length": str(len(self.sound))} if self.states_size else {}
         return Response(Stream(self.sound), request.url, headers)
 
 
 @pytest.fixture
 def answer(monkeypatch):
-    """answer(...) makes YouTube answer so, and is told of every request."""
+    """answer(...) makes YouTube answer in this way, and returns a record of all requests."""
 
     def answer(*args, kind=Answers, **kwargs) -> Answers:
         answers = kind(*args, **kwargs)
@@ -151,7 +151,7 @@ LINKS = [
 
 
 @pytest.mark.parametrize("pasted", LINKS)
-def test_every_form_of_link_names_its_video(pasted, asked):
+def test_the_id_is_found_in_every_form_of_link(pasted, asked):
     assert video_id(pasted) == ID
     assert asked == []
 
@@ -197,15 +197,15 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("pasted", REFUSED)
-def test_what_is_no_link_is_refused_without_a_connection(pasted, asked):
-    with pytest.raises(LabError, match=r"no link to a YouTube video.*or upload a recording"):
+def test_text_that_is_not_a_video_link_is_refused_without_a_connection(pasted, asked):
+    with pytest.raises(LabError, match=r"not a link to a YouTube video.*or upload a recording"):
         look_up(video_id(pasted))
     assert asked == []
 
 
 @pytest.mark.parametrize("pasted", PLAYLISTS)
-def test_a_playlist_has_its_own_sentence(pasted, asked):
-    with pytest.raises(LabError, match=r"is a playlist.*Open the video"):
+def test_a_playlist_has_its_own_message(pasted, asked):
+    with pytest.raises(LabError, match=r"is to a playlist.*Open the video"):
         look_up(video_id(pasted))
     assert asked == []
 
@@ -223,8 +223,8 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("address", FOREIGN)
-def test_the_downloader_itself_would_open_no_such_address_either(address, asked):
-    """The second fence: what a bug in video_id let through, yt-dlp's settings refuse."""
+def test_yt_dlp_itself_refuses_such_addresses_too(address, asked):
+    """The second line of defence, should a bug in video_id let one through."""
     with pytest.raises(VideoError), youtube._client() as client:
         client.extract_info(address, download=True)
     assert asked == []
@@ -283,7 +283,7 @@ CASES = [(reason, *case) for reason, cases in FAILURES.items() for case in cases
 
 @pytest.mark.parametrize(("reason", "status", "words"), CASES)
 @pytest.mark.parametrize("stage", ["look up", "fetch"])
-def test_each_refusal_of_youtube_has_its_own_sentence(answer, stage, reason, status, words):
+def test_each_refusal_by_youtube_has_its_own_message(answer, stage, reason, status, words):
     answers = answer(status, words)
     assert failure(stage).reason == reason
     assert not [url for url in answers.urls if "videoplayback" in url]
@@ -299,7 +299,7 @@ def failure(stage: str, **limits) -> VideoError:
     return caught.value
 
 
-def test_a_refused_server_is_led_to_upload(answer):
+def test_visitors_of_a_refused_server_are_asked_to_upload(answer):
     answer("LOGIN_REQUIRED", "Sign in to confirm you\u2019re not a bot")
     sentence = str(failure("look up"))
     assert "refuses this server" in sentence
@@ -307,10 +307,10 @@ def test_a_refused_server_is_led_to_upload(answer):
     assert "cookies" not in sentence
 
 
-def test_the_sentence_for_anything_else_quotes_youtube_without_advice_or_addresses(answer):
+def test_the_message_for_any_other_failure_quotes_youtube_without_advice_or_addresses(answer):
     answer("UNPLAYABLE", "Something new. See https://example.com/help for more")
     assert str(failure("look up")) == (
-        "YouTube did not give this video (Something new). Upload the recording instead."
+        "YouTube did not provide this video (Something new). Upload the recording instead."
     )
 
 
@@ -321,7 +321,7 @@ def test_a_running_live_stream_is_refused(answer, stage):
 
 
 @pytest.mark.parametrize("stage", ["look up", "fetch"])
-def test_without_a_network_only_the_video_host_was_asked_for(stage, asked):
+def test_without_a_network_only_youtube_was_contacted(stage, asked):
     error = failure(stage)
     assert error.reason == "no network"
     assert "Try again later" in str(error)
@@ -333,7 +333,7 @@ def test_without_a_network_only_the_video_host_was_asked_for(stage, asked):
     ("status", "reason"), [(429, "refused"), (403, "refused"), (500, "no network")]
 )
 @pytest.mark.parametrize("path", ["/player", "/videoplayback"])
-def test_a_status_of_refusal_is_told_from_others(answer, path, status, reason):
+def test_http_status_codes_of_refusal_are_recognised(answer, path, status, reason):
     class Refusing(Answers):
         def __call__(self, request):
             response = super().__call__(request)
@@ -346,7 +346,7 @@ def test_a_status_of_refusal_is_told_from_others(answer, path, status, reason):
     assert failure("fetch").reason == reason
 
 
-def test_a_line_that_breaks_midway_leaves_nothing(answer):
+def test_a_connection_that_breaks_midway_leaves_no_file(answer):
     class Breaking(Answers):
         def stream(self, request):
             response = super().stream(request)
@@ -364,24 +364,24 @@ def test_a_line_that_breaks_midway_leaves_nothing(answer):
     assert failure("fetch").reason == "no network"
 
 
-def test_a_video_over_the_limit_of_time_is_not_fetched(answer):
+def test_a_video_over_the_time_limit_is_not_fetched(answer):
     answers = answer(lengthSeconds="7260")
     error = failure("fetch", max_seconds=3600)
     assert error.reason == "too long"
-    assert "121 minutes, and the limit here is 60" in str(error)
+    assert "The video is 121 minutes long; the limit is 60." in str(error)
     assert not [url for url in answers.urls if "videoplayback" in url]
 
 
-@pytest.mark.parametrize("tells_size", [True, False])
-def test_sound_over_the_limit_of_bytes_is_given_up_on_the_way(answer, tells_size):
-    answers = answer(sound=bytes(40 * 2**20), tells_size=tells_size)
+@pytest.mark.parametrize("states_size", [True, False])
+def test_a_download_over_the_size_limit_is_abandoned_midway(answer, states_size):
+    answers = answer(sound=bytes(40 * 2**20), states_size=states_size)
     error = failure("fetch", max_bytes=2**20)
     assert error.reason == "too large"
-    assert "over 1 MiB" in str(error)
+    assert "larger than the limit of 1 MiB" in str(error)
     assert answers.read < 20 * 2**20
 
 
-def test_a_stop_ends_the_download_at_its_next_block(answer):
+def test_stop_ends_the_download_at_its_next_block(answer):
     answers, stop = answer(sound=bytes(40 * 2**20)), threading.Event()
     with (
         pytest.raises(VideoError) as caught,
@@ -392,11 +392,11 @@ def test_a_stop_ends_the_download_at_its_next_block(answer):
     assert answers.read < 2**20
 
 
-def test_a_download_that_takes_too_long_is_given_up_on_the_way(answer, monkeypatch):
+def test_a_download_that_takes_too_long_is_abandoned_midway(answer, monkeypatch):
     answers = answer(sound=bytes(40 * 2**20))
 
     def late(*_):
-        monkeypatch.setattr(youtube, "LONGEST_DOWNLOAD", -1)
+        monkeypatch.setattr(youtube, "MAX_DOWNLOAD_SECONDS", -1)
 
     with pytest.raises(VideoError) as caught, fetch_audio(VIDEO, 60, 2**30, late):
         pytest.fail("there is sound")
@@ -404,7 +404,7 @@ def test_a_download_that_takes_too_long_is_given_up_on_the_way(answer, monkeypat
     assert answers.read < 2**20
 
 
-def test_a_visitor_who_leaves_in_the_middle_leaves_no_file(answer):
+def test_a_visitor_who_leaves_midway_leaves_no_file(answer):
     answer()
     with pytest.raises(GeneratorExit), fetch_audio(VIDEO, **LIMITS) as path:
         assert path.exists()
@@ -412,8 +412,8 @@ def test_a_visitor_who_leaves_in_the_middle_leaves_no_file(answer):
     assert not path.exists()
 
 
-def test_a_download_that_ends_without_a_file_is_no_success(answer, monkeypatch):
-    """yt-dlp returns like this where a filter of its own rejects a video. An autospec of it."""
+def test_a_download_that_ends_without_a_file_is_an_error(answer, monkeypatch):
+    """An autospec of yt-dlp, which returns like this where one of its filters rejects a video."""
     answer()
     silent = create_autospec(yt_dlp.YoutubeDL.process_ie_result, return_value={"id": ID})
     monkeypatch.setattr(yt_dlp.YoutubeDL, "process_ie_result", silent)
@@ -421,7 +421,7 @@ def test_a_download_that_ends_without_a_file_is_no_success(answer, monkeypatch):
     assert silent.called
 
 
-def test_a_video_with_pictures_alone_has_a_sentence_of_its_own(answer):
+def test_a_video_without_sound_has_its_own_message(answer):
     (only,) = answer().player["streamingData"]["adaptiveFormats"]
     only |= {"itag": 136, "mimeType": 'video/mp4; codecs="avc1.640028"', "width": 64, "height": 64}
     assert look_up(ID) == VIDEO
@@ -431,12 +431,11 @@ def test_a_video_with_pictures_alone_has_a_sentence_of_its_own(answer):
 @pytest.mark.parametrize("length", [None, "0"])
 def test_a_video_without_a_length_is_refused(answer, length):
     answer(lengthSeconds=length)
-    if "length is unknown" not in str(failure("look up")):
-        pytest.fail("no length, yet another sentence")
+    assert "length is unknown" in str(failure("look up"))
 
 
-def test_another_video_than_asked_for_is_refused(answer):
-    """An autospec of extract_info: YouTube itself does not do this."""
+def test_metadata_of_another_video_is_refused(answer):
+    """An autospec of extract_info, as YouTube itself does not do this."""
     other = {"id": "xxxxxxxxxxx", "title": "?", "duration": 3}
     with pytest.MonkeyPatch.context() as patch:
         spec = create_autospec(yt_dlp.YoutubeDL.extract_info, return_value=other)
@@ -444,7 +443,7 @@ def test_another_video_than_asked_for_is_refused(answer):
         assert failure("look up").reason == "gone"
 
 
-def test_every_reason_has_a_whole_sentence():
+def test_every_reason_has_a_complete_sentence():
     values = {"minutes": 2, "limit": 1, "detail": "x"}
     for reason in SENTENCES:
         sentence = str(VideoError(reason, **values))

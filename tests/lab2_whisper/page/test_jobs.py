@@ -1,4 +1,4 @@
-"""The queue behind the Whisper page, with plain generators as the work."""
+"""The job queue of the Whisper page, with plain generators as the work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def visitor(queue):
 
 
 def until(condition, seconds: float = 20) -> None:
-    """Wait for another thread; fail where it never gets there."""
+    """Wait for another thread; fail if the condition stays false."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "never happened"
@@ -32,16 +32,16 @@ def until(condition, seconds: float = 20) -> None:
 
 
 class Windows:
-    """Work in windows, each begun when the test lets it; it stops as `transcribe` does."""
+    """Work in windows that wait for the test's permission; it stops as `transcribe` does."""
 
     def __init__(self, count: int = 3) -> None:
-        self.count, self.begun, self.gate = count, 0, threading.Semaphore(0)
+        self.count, self.started, self.gate = count, 0, threading.Semaphore(0)
 
     def __call__(self, stop, progress):
         for number in range(self.count):
             if stop.is_set():
                 return
-            self.begun += 1
+            self.started += 1
             self.gate.acquire()
             progress(number + 1.0, float(self.count))
             yield number
@@ -51,13 +51,13 @@ def quick(*items):
     return lambda stop, progress: (item for item in items)
 
 
-def test_what_a_job_yields_is_there_while_it_runs(visitor):
+def test_the_items_of_a_job_are_available_while_it_runs(visitor):
     work = Windows(3)
     job = visitor.add("a", work)
-    until(lambda: work.begun == 1)
+    until(lambda: work.started == 1)
     assert (job.state, job.items, job.seconds_left()) == ("running", [], None)
     work.gate.release()
-    until(lambda: work.begun == 2)
+    until(lambda: work.started == 2)
     assert job.items == [0] and (job.seconds_done, job.seconds_total) == (1, 3)
     assert job.seconds_left() > 0
     work.gate.release(2)
@@ -65,16 +65,16 @@ def test_what_a_job_yields_is_there_while_it_runs(visitor):
     assert job.items == [0, 1, 2] and job.seconds_left() is None and not job.active
 
 
-def test_one_job_at_a_time_in_order_and_each_knows_its_place(queue, visitor):
+def test_jobs_run_one_at_a_time_in_order_and_have_places(queue, visitor):
     work = [Windows(1) for _ in range(2)]
     other = jobs.Visitor(queue, lambda: True)
     first = visitor.add("first", work[0])
-    until(lambda: work[0].begun == 1)
+    until(lambda: work[0].started == 1)
     second, third = other.add("second", work[1]), visitor.add("third", quick("x"))
     assert [queue.place(job) for job in (first, second, third)] == [0, 1, 2]
-    assert (second.state, third.state) == ("waiting", "waiting") and work[1].begun == 0
+    assert (second.state, third.state) == ("waiting", "waiting") and work[1].started == 0
     work[0].gate.release()
-    until(lambda: work[1].begun == 1)
+    until(lambda: work[1].started == 1)
     assert queue.place(third) == 1 and first.state == "done"
     work[1].gate.release()
     until(lambda: third.state == "done")
@@ -82,20 +82,20 @@ def test_one_job_at_a_time_in_order_and_each_knows_its_place(queue, visitor):
     other.leave()
 
 
-def test_stop_answers_at_once_and_begins_no_further_window(queue, visitor):
+def test_stop_takes_effect_at_once_and_no_further_window_is_started(queue, visitor):
     work, after = Windows(100), quick("x")
     job = visitor.add("long", work)
     work.gate.release(2)
-    until(lambda: work.begun == 3)
+    until(lambda: work.started == 3)
     queue.stop(job)  # in the middle of the third window
     assert job.state == "stopped"
     next_job = visitor.add("next", after)
     work.gate.release(97)
     until(lambda: next_job.state == "done")  # the thread is free again
-    assert work.begun == 3 and job.items == [0, 1] and job.state == "stopped"
+    assert work.started == 3 and job.items == [0, 1] and job.state == "stopped"
 
 
-def test_work_that_does_not_look_at_the_event_is_ended_all_the_same(queue, visitor):
+def test_work_that_ignores_the_stop_event_is_ended_too(queue, visitor):
     closed = threading.Event()
 
     def stubborn(stop, progress):
@@ -113,30 +113,30 @@ def test_work_that_does_not_look_at_the_event_is_ended_all_the_same(queue, visit
     assert closed.wait(20) and len(job.items) == count
 
 
-def test_a_job_that_waits_is_stopped_before_it_begins(queue, visitor):
+def test_a_waiting_job_is_stopped_before_it_starts(queue, visitor):
     first, second = Windows(1), Windows(1)
     running = visitor.add("running", first)
-    until(lambda: first.begun == 1)
+    until(lambda: first.started == 1)
     waiting = visitor.add("waiting", second)
     queue.stop(waiting)
     assert waiting.state == "stopped" and queue.place(waiting) == 0
     first.gate.release()
     until(lambda: running.state == "done")
     queue.stop(running)
-    assert running.state == "done" and second.begun == 0
+    assert running.state == "done" and second.started == 0
 
 
 class Panic(BaseException):
-    """What pyo3 raises when a library in Rust gives up: no Exception."""
+    """As pyo3's PanicException for a panic in a Rust library, this is not an Exception."""
 
 
-ERRORS = [LabError("This is no sound."), ZeroDivisionError("x"), Panic("x")]
+ERRORS = [LabError("This is not audio."), ZeroDivisionError("x"), Panic("x")]
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_a_job_that_fails_keeps_what_it_had_and_the_next_one_runs(visitor, error):
+def test_a_failed_job_keeps_its_items_and_the_next_one_runs(visitor, error):
     def work(stop, progress):
-        yield "heard"
+        yield "text"
         raise error
 
     def at_once(stop, progress):
@@ -144,14 +144,14 @@ def test_a_job_that_fails_keeps_what_it_had_and_the_next_one_runs(visitor, error
 
     jobs_ = [visitor.add("bad", work), visitor.add("worse", at_once)]
     until(lambda: all(job.state == "failed" for job in jobs_))
-    assert [job.items for job in jobs_] == [["heard"], []]
+    assert [job.items for job in jobs_] == [["text"], []]
     assert all(job.error is error for job in jobs_)
     visitor.remove(jobs_[0])
     good = visitor.add("good", quick("y"))
     until(lambda: good.state == "done")
 
 
-def test_a_removed_job_takes_its_file_along(visitor):
+def test_removing_a_job_deletes_its_file(visitor):
     media = visitor.folder / "1"
     media.write_bytes(b"sound")
     job = visitor.add("a", quick("x"), media)
@@ -182,21 +182,21 @@ def test_a_step_before_the_work_has_its_own_pace(visitor):
     until(lambda: job.state == "done")
 
 
-def test_a_full_queue_and_a_greedy_visitor_are_told_so(queue):
+def test_a_full_queue_and_a_visitor_with_too_many_jobs_get_an_error(queue):
     work = Windows(1)
     visitors = [jobs.Visitor(queue, lambda: True) for _ in range(4)]
     running = visitors[0].add("running", work)
-    until(lambda: work.begun == 1)
+    until(lambda: work.started == 1)
     visitors[0].add("waiting", quick())
     with pytest.raises(jobs.TooMany, match="Remove one from the list first"):
         visitors[0].add("third", quick())
     for name in ("a", "b"):
         visitors[1].add(name, quick())
     visitors[2].add("c", quick())
-    with pytest.raises(jobs.QueueFull, match="4 recordings are waiting"):
+    with pytest.raises(jobs.QueueFull, match="The queue is full: 4 recordings are waiting"):
         visitors[3].add("d", quick())
     assert visitors[3].jobs == []
-    visitors[1].leave()  # makes room
+    visitors[1].leave()  # frees two places
     visitors[3].add("d", quick())
     work.gate.release()
     until(lambda: running.state == "done")
@@ -204,34 +204,34 @@ def test_a_full_queue_and_a_greedy_visitor_are_told_so(queue):
         visitor.leave()
 
 
-def test_who_leaves_in_the_middle_leaves_nothing_behind(queue):
+def test_a_visitor_who_leaves_midway_leaves_nothing_behind(queue):
     here, work, next_ones = [True], Windows(9), Windows(1)
     visitors = jobs.Visitors(queue, away_seconds=0)
     gone = visitors.welcome(lambda: here[0])
     stays = visitors.welcome(lambda: True)
     (gone.folder / "interview.wav").write_bytes(b"sound")
     running, waiting = gone.add("running", work), gone.add("waiting", quick())
-    until(lambda: work.begun == 1)
+    until(lambda: work.started == 1)
     kept = stays.add("kept", next_ones)
     here[0] = False
     until(lambda: gone.left)
     assert running.state == waiting.state == "stopped" and gone.jobs == []
     work.gate.release()
-    until(lambda: next_ones.begun == 1)
-    assert work.begun == 1 and stays.folder.exists() and stays.jobs == [kept]
+    until(lambda: next_ones.started == 1)
+    assert work.started == 1 and stays.folder.exists() and stays.jobs == [kept]
     next_ones.gate.release()
     stays.leave()
     assert not stays.folder.exists()
 
 
-def test_nothing_is_done_for_who_left_before_it_was_queued(queue):
+def test_a_job_added_after_its_visitor_left_is_not_run(queue):
     gone, work = jobs.Visitor(queue, lambda: False), Windows(1)
     gone.leave()
     job = gone.add("a video that was looked up meanwhile", work)
-    assert job.state == "stopped" and gone.jobs == [] and work.begun == 0
+    assert job.state == "stopped" and gone.jobs == [] and work.started == 0
 
 
-def test_trouble_with_one_visitor_does_not_end_the_watch(queue):
+def test_an_error_with_one_visitor_does_not_end_the_watch(queue):
     asked = []
 
     def is_here() -> bool:
@@ -244,12 +244,12 @@ def test_trouble_with_one_visitor_does_not_end_the_watch(queue):
     until(lambda: visitor.left)
 
 
-def test_who_is_away_for_a_moment_has_not_left(queue):
+def test_a_visitor_away_for_a_moment_has_not_left(queue):
     here = [False]
     visitors = jobs.Visitors(queue, away_seconds=1000)
     visitor = visitors.welcome(lambda: here[0])
-    until(lambda: visitor.away() > 1.5)  # the watch has looked at least once
+    until(lambda: visitor.seconds_away() > 1.5)  # the watch has looked at least once
     assert not visitor.left
     here[0] = True
-    assert visitor.away() < 1
+    assert visitor.seconds_away() < 1
     visitor.leave()

@@ -1,4 +1,4 @@
-"""The Whisper page in a real browser, offline, with the nano model; and its parts without one."""
+"""The Whisper page in a real browser, offline, with the nano model, and its parts without one."""
 
 from __future__ import annotations
 
@@ -27,13 +27,12 @@ from streamlit.testing.v1 import AppTest
 
 from lab2_whisper import audio
 from lab2_whisper.inference import subtitles, youtube
-from lab2_whisper.inference import transcribe as inference
 from lab2_whisper.inference.engines import Transcriber
 from lab2_whisper.inference.media import Limits
 from lab2_whisper.inference.segments import Segment
 from lab2_whisper.inference.subtitles import Cue
-from lab2_whisper.page import jobs
-from lab2_whisper.page import parts as page
+from lab2_whisper.inference.transcribe import load, load_from_store, transcribe
+from lab2_whisper.page import jobs, parts
 from lab2_whisper.page.texts import ERRORS, PAGE_LANGUAGES, SPOKEN, TEXTS
 from lab2_whisper.schema import (
     NANO_CORPUS,
@@ -59,7 +58,7 @@ def store(published_nano, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def speech():
-    """speech(start, count): so many Polish sentences with a second of silence after each."""
+    """speech(start, count): `count` Polish sentences, each followed by a second of silence."""
     table = (NANO_CORPUS / "pl" / "test.tsv").read_text(encoding="utf-8").splitlines()
     clips = [
         NANO_CORPUS / "pl" / "clips" / row["path"] for row in csv.DictReader(table, delimiter="\t")
@@ -74,10 +73,10 @@ def speech():
 
 
 @pytest.fixture(scope="module")
-def heard(published_nano):
-    """heard(file): the texts that the model makes of it, for comparison with the page."""
-    transcriber = inference.load(published_nano)
-    return lambda data: [segment.text for segment in inference.transcribe(data, transcriber)]
+def texts_of(published_nano):
+    """texts_of(file): the texts that the model makes of a file, to compare with the page."""
+    transcriber = load(published_nano)
+    return lambda data: [segment.text for segment in transcribe(data, transcriber)]
 
 
 def mp3(samples: np.ndarray) -> bytes:
@@ -86,11 +85,11 @@ def mp3(samples: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="module")
 def long_file(speech):
-    """About twelve minutes, which no machine hears before somebody can press a button."""
+    """About twelve minutes, which no machine transcribes before a button can be pressed."""
     return mp3(np.tile(speech(0, 12), 25))
 
 
-PATIENCE = 120_000  # ms: a busy machine is no error
+TIMEOUT_MS = 120_000  # a busy machine is not an error
 
 
 @pytest.fixture
@@ -100,7 +99,7 @@ def guest(browser):
 
     def come(address: str):
         context = browser.new_context(viewport={"width": 1200, "height": 900})
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(TIMEOUT_MS)
         contexts.append(context)
         tab = context.new_page()
         tab.on("pageerror", lambda error: errors.append(str(error)))
@@ -130,7 +129,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(store, folders, tmp_path_factory):
-    """One page for all tests below that need nothing special, as for all visitors."""
+    """The one page that all tests share, like visitors, unless they need special settings."""
     with serving(tmp_path_factory.mktemp("page")) as start:
         yield streamlit(start, LABS_STORE=str(store), TMPDIR=str(folders), WHISPER_AWAY="1")
 
@@ -164,7 +163,7 @@ COLUMNS = {
     "start": 190,
     "end": 280,
     "text": 400,
-}  # where they are, in pixels from the left
+}  # pixels from the left edge of the table
 
 
 TABLE_IS_THERE = """() => document.querySelectorAll('[data-testid=stDataFrame]').length == 1 &&
@@ -181,7 +180,7 @@ def cell(tab, line: int, column: str) -> tuple[float, float]:
 
 
 def again_and_again(tab, attempt, unless: str) -> None:
-    """A click is lost while the table is being drawn, so people click once more."""
+    """A click is lost while the table is being drawn, so it is repeated, as people do."""
     for _ in range(20):
         with contextlib.suppress(TimeoutError):
             attempt()
@@ -191,7 +190,7 @@ def again_and_again(tab, attempt, unless: str) -> None:
 
 
 def write(tab, line: int, column: str, text: str) -> None:
-    """Replace what is in a cell."""
+    """Replace the text of a cell."""
     editor = tab.locator(".gdg-input")
 
     def attempt():
@@ -205,7 +204,7 @@ def write(tab, line: int, column: str, text: str) -> None:
 
 
 def remove(tab, line: int) -> None:
-    """Mark a line, which brings up the button that deletes it."""
+    """Select a row, which shows the button that deletes it."""
     button = tab.get_by_role("button", name="Delete row(s)")
     marked = tab.locator(f"tr[aria-rowindex='{line + 2}'][aria-selected=true]")
 
@@ -219,7 +218,7 @@ def remove(tab, line: int) -> None:
 
 
 def play_from(tab, line: int, seconds: float) -> None:
-    """Click a line's button until the player is past the line's start."""
+    """Click a row's play button until the player is past the row's start."""
     passed = "start => document.querySelector('video').currentTime >= start - 0.01"
 
     def attempt():
@@ -230,13 +229,13 @@ def play_from(tab, line: int, seconds: float) -> None:
 
 
 def test_a_polish_clip_becomes_text_subtitles_and_four_files(
-    address, guest, screenshot, speech, heard
+    address, guest, screenshot, speech, texts_of
 ):
     clip = mp3(speech(0, 8))
-    texts = heard(clip)
+    texts = texts_of(clip)
     tab = guest(address)
     tab.get_by_text("Polski", exact=True).click()
-    wait_for(tab, "Mowa na tekst")
+    wait_for(tab, "Zamiana mowy na tekst")
     upload(tab, ("rozmowa.mp3", clip))
     wait_for(tab, "Gotowe")
     tab.locator("video").wait_for()
@@ -250,8 +249,8 @@ def test_a_polish_clip_becomes_text_subtitles_and_four_files(
     write(tab, 0, "text", "Łódź <żegluje> & śpiewa.")
     wait_for_subtitle(tab, "Łódź &lt;żegluje&gt; &amp; śpiewa.")
     screenshot(tab, "whisper-pl")
-    files = {ending: download(tab, ending.upper()) for ending in page.DOWNLOADS}
-    assert [name for name, _ in files.values()] == [f"rozmowa.{e}" for e in page.DOWNLOADS]
+    files = {ending: download(tab, ending.upper()) for ending in parts.DOWNLOADS}
+    assert [name for name, _ in files.values()] == [f"rozmowa.{e}" for e in parts.DOWNLOADS]
     rest = " ".join(texts).removeprefix(texts[0]).split()
     cues = json.loads(files["json"][1])
     assert cues[0]["text"] == "Łódź <żegluje> & śpiewa."
@@ -262,10 +261,10 @@ def test_a_polish_clip_becomes_text_subtitles_and_four_files(
     assert srt[0].plaintext.endswith("& śpiewa.") and len(srt) == len(cues)
 
     write(tab, 1, "start", "jutro")  # nothing is lost by a mistake
-    wait_for(tab, "Nie każdy czas da się odczytać")
+    wait_for(tab, "Nie można odczytać któregoś z czasów")
     assert download(tab, "JSON")[1] == files["json"][1]
     write(tab, 1, "start", f"{cues[1]['start'] + 0.25:.3f}".replace(".", ","))
-    tab.get_by_text("Nie każdy czas da się odczytać").wait_for(state="detached")
+    tab.get_by_text("Nie można odczytać któregoś z czasów").wait_for(state="detached")
     moved = json.loads(download(tab, "JSON")[1])
     assert moved[1]["start"] == pytest.approx(cues[1]["start"] + 0.25) and moved[0] == cues[0]
 
@@ -279,15 +278,15 @@ def test_a_polish_clip_becomes_text_subtitles_and_four_files(
     screenshot(tab, "whisper")
 
 
-def test_lines_that_are_added_after_others_were_removed_stay(address, guest, speech):
+def test_rows_added_after_others_were_removed_are_kept(address, guest, speech):
     tab = guest(address)
     upload(tab, ("a.wav", wav(speech(0, 8))))
     tab.locator("video").wait_for()
     cues = json.loads(download(tab, "JSON")[1])
     remove(tab, 1)
     tab.wait_for_function(f"n => ({SUBTITLES})().length == n", arg=len(cues) - 1)
-    tab.get_by_text("Polski", exact=True).click()  # the table is drawn anew
-    wait_for(tab, "Mowa na tekst")
+    tab.get_by_text("Polski", exact=True).click()  # the table is drawn again
+    wait_for(tab, "Zamiana mowy na tekst")
     last = len(cues) - 1
     for column, text in {"start": "1:00.000", "end": "1:02.000", "text": "Dodane."}.items():
         write(tab, last, column, text)
@@ -304,7 +303,7 @@ def test_stop_in_the_middle_of_a_long_file(address, guest, speech, long_file):
     wait_for(tab, "left")  # 0:31 of 13:34, about 0:20 left
     row(tab, "long.mp3").get_by_text(re.compile(r"^0:0\d  \S")).first.wait_for()
     row(tab, "long.mp3").get_by_role("button", name="Stop").click()
-    wait_for(tab, "Stopped. What was heard until then is below.")
+    wait_for(tab, "Stopped. The text so far is below.")
     row(tab, "next.wav").get_by_text("Done").wait_for()
     tab.get_by_role("combobox", name="Recording shown").click()
     tab.get_by_role("option", name="long.mp3").click()
@@ -313,7 +312,7 @@ def test_stop_in_the_middle_of_a_long_file(address, guest, speech, long_file):
     assert cues and cues[-1]["end"] < 500
 
 
-def test_two_visitors_at_once_see_their_own(address, guest, speech, heard, long_file):
+def test_two_visitors_at_once_see_their_own(address, guest, speech, texts_of, long_file):
     ours, theirs = guest(address), guest(address)
     clip = wav(speech(20, 2))
     upload(ours, ("ours.mp3", long_file))
@@ -324,12 +323,12 @@ def test_two_visitors_at_once_see_their_own(address, guest, speech, heard, long_
     wait_for(theirs, "Done")
     theirs.locator("video").wait_for()
     theirs.wait_for_function(f"({SUBTITLES})().length > 0")
-    assert " ".join(" ".join(theirs.evaluate(SUBTITLES)).split()) == " ".join(heard(clip))
+    assert " ".join(" ".join(theirs.evaluate(SUBTITLES)).split()) == " ".join(texts_of(clip))
     wait_for(ours, "Stopped.")
     assert "theirs.wav" not in ours.content() and "ours.mp3" not in theirs.content()
 
 
-def test_who_leaves_in_the_middle_leaves_nothing(address, guest, folders, speech, long_file):
+def test_a_visitor_who_leaves_midway_leaves_nothing(address, guest, folders, speech, long_file):
     tab, other = guest(address), guest(address)
     upload(tab, ("left.mp3", long_file))
     tab.get_by_text("left", exact=False).first.wait_for()
@@ -340,7 +339,7 @@ def test_who_leaves_in_the_middle_leaves_nothing(address, guest, folders, speech
     assert not any(path.stat().st_size == len(long_file) for path in folders.glob("whisper-*/*"))
 
 
-def test_the_microphone(address, browser, speech, tmp_path):
+def test_a_microphone_recording_is_transcribed(address, browser, speech, tmp_path):
     (tmp_path / "voice.wav").write_bytes(wav(speech(0, 4)))
     flags = [
         "--use-fake-device-for-media-stream",
@@ -350,7 +349,7 @@ def test_the_microphone(address, browser, speech, tmp_path):
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     chromium = browser.browser_type.launch(executable_path=found, args=CHROMIUM_FLAGS + flags)
     tab = chromium.new_context(permissions=["microphone"]).new_page()
-    tab.set_default_timeout(PATIENCE)
+    tab.set_default_timeout(TIMEOUT_MS)
     tab.goto(address)
     tab.get_by_role("tab", name="Microphone").click()
     tab.get_by_role("button", name="Record", exact=True).click()
@@ -379,7 +378,7 @@ def silent_video() -> bytes:
     return buffer.getvalue()
 
 
-def test_bad_files_end_in_one_sentence_each_and_the_page_lives_on(address, guest, speech):
+def test_bad_files_end_in_one_sentence_each_and_the_page_goes_on(address, guest, speech):
     clip, options = wav(speech(0, 1)), {"container": "mp4", "codec": "aac"}
     m4a = audio.encode(speech(0, 1), SAMPLE_RATE, 64_000, **options)
     playlist = b"#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:9/x.ts\n"
@@ -407,32 +406,32 @@ def test_bad_files_end_in_one_sentence_each_and_the_page_lives_on(address, guest
     assert "Traceback" not in tab.content()
 
 
-def test_youtube_asks_for_the_right_and_refuses_what_is_no_video(address, guest):
+def test_youtube_needs_the_right_to_process_and_a_link_to_a_video(address, guest):
     tab = guest(address)
     tab.get_by_role("tab", name="YouTube").click()
-    wait_for(tab, "YouTube refuses many servers")
+    wait_for(tab, "YouTube blocks many servers")
     link, send = tab.get_by_label("Link or id"), tab.get_by_role("button", name="Transcribe")
     link.fill("https://youtu.be/dQw4w9WgXcQ")
     send.click()
-    wait_for(tab, "first: YouTube's terms allow no more")
+    wait_for(tab, "first: YouTube's terms forbid downloads")
     tab.get_by_text("I have the right to process this", exact=True).click()
     for pasted in ("file:///etc/passwd", "--exec=reboot", "http://127.0.0.1/watch?v=dQw4w9WgXcQ"):
         link.fill("")
         link.fill(pasted)
         send.click()
-        tab.get_by_role("alert").get_by_text("This is no link to a YouTube video").wait_for()
+        tab.get_by_role("alert").get_by_text("This is not a link to a YouTube video").wait_for()
     assert "Traceback" not in tab.content()
 
 
-def test_without_a_model_the_page_says_which_command_makes_one(serve, guest, tmp_path):
+def test_without_a_model_the_page_names_the_command_that_makes_one(serve, guest, tmp_path):
     tab = guest(streamlit(serve, LABS_STORE=str(tmp_path / "nothing")))
     tab.get_by_role("alert").get_by_text("make whisper").wait_for()
     tab.get_by_text("Polski", exact=True).click()
-    wait_for(tab, "Na razie nie ma czym")
+    wait_for(tab, "Zamiana mowy na tekst nie jest jeszcze dostępna")
     assert "Traceback" not in tab.content()
 
 
-def test_a_damaged_model_is_a_sentence_too(serve, guest, store, tmp_path):
+def test_a_damaged_model_is_reported_in_one_sentence(serve, guest, store, tmp_path):
     copy = shutil.copytree(store, tmp_path / "store")
     model = next(copy.rglob("model.bin"))
     model.write_bytes(model.read_bytes()[:-100])
@@ -446,7 +445,7 @@ def test_a_damaged_model_is_a_sentence_too(serve, guest, store, tmp_path):
 
 @pytest.fixture
 def drawn(store, monkeypatch):
-    """drawn(): the page of one visitor as Streamlit draws it, and that visitor."""
+    """drawn(): one visitor's page as Streamlit runs it, and that visitor."""
     monkeypatch.setenv("LABS_STORE", str(store))
     visitor = jobs.Visitor(jobs.Queue(size=8), lambda: True)
 
@@ -467,7 +466,7 @@ def until(condition) -> None:
 
 
 def ended(visitor, name: str, error: Exception | None = None):
-    """A job that has heard something."""
+    """A job that has ended with some text."""
 
     def work(stop, progress):
         yield Segment(0.0, 2.0, "Dzień dobry.", (), 1.0)
@@ -494,7 +493,7 @@ def test_two_recordings_of_one_name_can_both_be_chosen(drawn):
     assert not script.exception
 
 
-def test_a_recording_that_ends_does_not_take_the_place_of_the_one_shown(drawn):
+def test_a_recording_that_ends_does_not_replace_the_one_shown(drawn):
     script, visitor = drawn()
     script.file_uploader(key="files").set_value([("a.wav", wav(SPEECHLESS), "audio/wav")])
     next(button for button in script.button if button.label == "Transcribe").click().run()
@@ -525,7 +524,7 @@ def test_an_unexpected_error_is_logged_once_however_often_it_is_drawn(drawn, cap
     assert caplog.text.count("oops") == 1
 
 
-def test_an_upload_that_cannot_be_kept_is_told_and_leaves_nothing(drawn, monkeypatch):
+def test_an_upload_that_cannot_be_saved_shows_an_error_and_leaves_nothing(drawn, monkeypatch):
     script, visitor = drawn()
 
     def full(path, data):
@@ -543,11 +542,11 @@ def test_an_upload_that_cannot_be_kept_is_told_and_leaves_nothing(drawn, monkeyp
         assert "Something went wrong" in send()
     usage = shutil.disk_usage(visitor.folder)._replace(free=2**30)
     spec = create_autospec(shutil.disk_usage, return_value=usage)
-    monkeypatch.setattr(page.shutil, "disk_usage", spec)
+    monkeypatch.setattr(parts.shutil, "disk_usage", spec)
     assert "no space left for recordings" in send()
 
 
-def test_how_far_a_download_from_youtube_is(drawn, monkeypatch):
+def test_the_progress_of_a_download_from_youtube_is_shown(drawn, monkeypatch):
     """Autospecs of the two functions that ask YouTube."""
     gate, video = threading.Event(), youtube.Video("dQw4w9WgXcQ", "Wywiad", 60.0)
 
@@ -573,24 +572,24 @@ def test_how_far_a_download_from_youtube_is(drawn, monkeypatch):
     assert (bar.proto.value, bar.proto.text) == (25, TEXTS["en"]["fetching"])
     gate.set()
     until(lambda: not job.active)
-    assert "YouTube takes too long" in alerts(script.run())
+    assert "The download from YouTube takes too long" in alerts(script.run())
 
 
-def test_the_player_goes_to_the_line_that_was_clicked():
-    rows = page.table([Cue(7.1, 7.4, "Raz."), Cue(7.6, 7.9, "Dwa.")])
-    assert [page.start_of(rows, number) for number in (0, 1, 2)] == [7.1, 7.6, None]
+def test_the_player_goes_to_the_row_that_was_clicked():
+    rows = parts.table([Cue(7.1, 7.4, "Raz."), Cue(7.6, 7.9, "Dwa.")])
+    assert [parts.start_of(rows, number) for number in (0, 1, 2)] == [7.1, 7.6, None]
     rows.loc[1, "start"] = "jutro"
-    assert page.start_of(rows, 1) is None
-    assert page.start_of(rows.reindex(range(3)), 2) is None  # just added, still empty
+    assert parts.start_of(rows, 1) is None
+    assert parts.start_of(rows.reindex(range(3)), 2) is None  # just added, still empty
 
 
-def test_the_number_of_threads_is_the_first_of_openmp_s():
+def test_the_number_of_threads_is_the_first_in_omp_num_threads():
     for text, count in {"4": 4, "4,2": 4, "": 0, "many": 0}.items():
-        assert page.threads({"OMP_NUM_THREADS": text}) == count
-    assert page.threads({}) == 0
+        assert parts.threads({"OMP_NUM_THREADS": text}) == count
+    assert parts.threads({}) == 0
 
 
-def test_errors_as_they_are_raised_have_polish_words(tmp_path):
+def test_errors_as_raised_have_polish_messages(tmp_path):
     def raised(call) -> Exception:
         with pytest.raises((LabError, StoreError)) as caught:
             call()
@@ -600,18 +599,18 @@ def test_errors_as_they_are_raised_have_polish_words(tmp_path):
     sound = wav(SPEECHLESS)
     cut = mp3(np.tile(SPEECHLESS, 4))
     errors = [
-        raised(lambda: list(inference.transcribe(b"", model))),
-        raised(lambda: list(inference.transcribe(sound, model, limits=Limits(bytes=9)))),
-        raised(lambda: list(inference.transcribe(sound, model, limits=Limits(seconds=0.1)))),
-        raised(lambda: list(inference.transcribe(b"A letter.", model))),
-        raised(lambda: list(inference.transcribe(cut[: len(cut) // 2], model))),
-        raised(lambda: list(inference.transcribe(sound, model, "xx"))),
-        raised(lambda: inference.load_from_store(open_store(tmp_path), "nano_pl")),
+        raised(lambda: list(transcribe(b"", model))),
+        raised(lambda: list(transcribe(sound, model, limits=Limits(bytes=9)))),
+        raised(lambda: list(transcribe(sound, model, limits=Limits(seconds=0.1)))),
+        raised(lambda: list(transcribe(b"A letter.", model))),
+        raised(lambda: list(transcribe(cut[: len(cut) // 2], model))),
+        raised(lambda: list(transcribe(sound, model, "xx"))),
+        raised(lambda: load_from_store(open_store(tmp_path), "nano_pl")),
         Damaged("model.bin has changed."),
     ]
     for error in errors:
-        assert page.sentence(error, "en", page.Settings()) == str(error)
-        polish = page.sentence(error, "pl", page.Settings())
+        assert parts.sentence(error, "en", parts.Settings()) == str(error)
+        polish = parts.sentence(error, "pl", parts.Settings())
         assert polish != str(error) and re.search("[ąćęłńóśźż]", polish), error
 
 
@@ -619,7 +618,7 @@ def fields(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
-def test_both_languages_say_the_same_things():
+def test_both_languages_have_the_same_texts_and_fields():
     assert set(TEXTS) == set(PAGE_LANGUAGES) == set(SPOKEN)
     for key, text in TEXTS["en"].items():
         assert fields(TEXTS["pl"][key]) == fields(text), key
@@ -628,65 +627,65 @@ def test_both_languages_say_the_same_things():
     assert used and set(used) <= set(TEXTS["en"])
 
 
-def test_every_error_of_the_lab_that_a_visitor_meets_has_polish_words():
+def test_every_error_that_a_visitor_may_see_has_a_polish_message():
     kinds = [audio.Undecodable, audio.CutShort, audio.TooLong, jobs.QueueFull, jobs.TooMany]
-    kinds += [page.BadTime, page.BadCue]
+    kinds += [parts.BadTime, parts.BadCue]
     errors = [kind("In English.") for kind in kinds]
     values = {"minutes": 9, "limit": 9, "detail": "x"}
     errors += [youtube.VideoError(reason, **values) for reason in youtube.SENTENCES]
-    limits = page.Settings(max_minutes=7)
+    limits = parts.Settings(max_minutes=7)
     for error in errors:
-        assert page.sentence(error, "en", limits) == str(error)
-        polish = page.sentence(error, "pl", limits)
+        assert parts.sentence(error, "en", limits) == str(error)
+        polish = parts.sentence(error, "pl", limits)
         assert polish in ERRORS["pl"].values() or "7 min" in polish or "200 MB" in polish, error
-    assert page.sentence(ZeroDivisionError("/secret"), "en", limits).startswith("Something went")
+    assert parts.sentence(ZeroDivisionError("/secret"), "en", limits).startswith("Something went")
 
 
 def test_limits_come_from_the_environment():
-    assert page.settings({}) == page.Settings(max_minutes=120, max_mb=200, queue=20, away=120)
-    assert page.settings({"WHISPER_MAX_MB": "5", "WHISPER_QUEUE": "2"}).max_mb == 5
+    assert parts.settings({}) == parts.Settings(max_minutes=120, max_mb=200, queue=20, away=120)
+    assert parts.settings({"WHISPER_MAX_MB": "5", "WHISPER_QUEUE": "2"}).max_mb == 5
     for value in ("0", "-3", "many", "1e9", "99999999"):
         with pytest.raises(LabError, match="WHISPER_QUEUE"):
-            page.settings({"WHISPER_QUEUE": value})
+            parts.settings({"WHISPER_QUEUE": value})
 
 
 @given(st.integers(0, 359_999_999))
-def test_a_time_in_the_table_is_read_as_it_was_written(milliseconds):
-    assert page.seconds_of(page.stamp(milliseconds / 1000)) == pytest.approx(milliseconds / 1000)
+def test_a_time_in_the_table_is_read_back_unchanged(milliseconds):
+    assert parts.seconds_of(parts.stamp(milliseconds / 1000)) == pytest.approx(milliseconds / 1000)
 
 
 @given(st.text(max_size=30))
-def test_any_other_text_is_no_time_and_no_crash(text):
+def test_any_other_text_is_refused_as_a_time(text):
     try:
-        assert page.seconds_of(text) >= 0
-    except page.BadTime as error:
-        assert "write minutes, seconds" in str(error)
+        assert parts.seconds_of(text) >= 0
+    except parts.BadTime as error:
+        assert "Write it as 1:02.500" in str(error)
 
 
-def test_times_as_people_write_them():
+def test_times_may_be_written_in_different_ways():
     for text, seconds in {
         "7,25": 7.25,
         "1:05": 65,
         "62:03": 3723,
         " 1:02:03.004 ": 3723.004,
     }.items():
-        assert page.seconds_of(text) == pytest.approx(seconds)
+        assert parts.seconds_of(text) == pytest.approx(seconds)
 
 
-def test_the_table_gives_back_the_cues_it_was_made_of():
+def test_the_table_gives_back_its_cues():
     long = "Ala ma kota, a kot ma wszystko to, czego zapragnie, bo Ala o to dba."
     cues = [Cue(0.1, 2.0, "Dzień dobry."), Cue(3.25, 7.5, subtitles.broken(long))]
-    rows = page.table(cues)
-    assert "\n" not in rows["text"][1] and page.cues_of(rows) == cues
-    rows = page.with_buttons(page.with_buttons(rows))
-    assert list(rows) == ["play", "start", "end", "text"] and page.cues_of(rows) == cues
+    rows = parts.table(cues)
+    assert "\n" not in rows["text"][1] and parts.cues_of(rows) == cues
+    rows = parts.with_buttons(parts.with_buttons(rows))
+    assert list(rows) == ["play", "start", "end", "text"] and parts.cues_of(rows) == cues
     rows = rows.reindex(range(3))  # a row that was added and not filled in yet
-    assert page.cues_of(rows) == cues
+    assert parts.cues_of(rows) == cues
     rows.loc[2, ["start", "end", "text"]] = ["0:02.500", "0:03.000", "Tak."]
-    assert [cue.text for cue in page.cues_of(rows)][1] == "Tak."
+    assert [cue.text for cue in parts.cues_of(rows)][1] == "Tak."
     rows.loc[2, "end"] = "0:02.400"
-    with pytest.raises(page.BadCue, match=re.escape("Tak.")):
-        page.cues_of(rows)
+    with pytest.raises(parts.BadCue, match=re.escape("Tak.")):
+        parts.cues_of(rows)
 
 
 @pytest.mark.parametrize(
@@ -699,5 +698,5 @@ def test_the_table_gives_back_the_cues_it_was_made_of():
         ("x" * 300 + ".wav", "x" * 80 + ".vtt"),
     ],
 )
-def test_names_of_downloads_are_tame(name, expected):
-    assert page.file_name(name, "vtt") == expected
+def test_names_of_downloads_are_safe_for_file_systems(name, expected):
+    assert parts.file_name(name, "vtt") == expected
