@@ -5,17 +5,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from _year import FIRST, FailingStore, simulate_year
 
 from lab1_iris import daily, inference, training
 from lab1_iris.schema import FLOWERS, LEDGER, PREDICTIONS, SNAPSHOT, SYNTHETIC
-from labstore import NotFound, NotWritable, StoreError, open_store
+from labstore import NotFound, NotWritable, open_store
 from labstore.ledger import done_dates, missing_dates
 from labstore.monitor import snapshot
-from labstore.monitor.freshness import freshness, freshness_html
 
 
 def synthetic(store):
@@ -155,52 +154,7 @@ def test_the_command_line_reports_a_failure_in_a_sentence(tmp_path, monkeypatch)
     assert "iris_species" in run.stderr and "Traceback" not in run.stderr
 
 
-def content(through: str, missing: tuple[str, ...] = (), first: str = "2026-01-01") -> dict:
-    days, day = [], date.fromisoformat(first)
-    while day <= date.fromisoformat(through):
-        days.append(day.isoformat())
-        day += timedelta(days=1)
-    return {
-        "through": through,
-        "last_run": f"{through}T06:00:00+00:00",
-        "dates": [d for d in days if d not in missing],
-    }
-
-
-@pytest.mark.parametrize(
-    ("through", "missing", "colour"),
-    [
-        ("2026-02-10", (), "green"),
-        ("2026-02-09", (), "green"),
-        ("2026-02-10", ("2026-02-01",), "amber"),
-        ("2026-02-10", ("2026-01-01",), "green"),  # more than thirty days ago
-        ("2026-02-08", (), "amber"),
-        ("2026-02-07", (), "amber"),
-        ("2026-02-06", (), "red"),
-    ],
-)
-def test_freshness(through, missing, colour):
-    now = datetime(2026, 2, 10, 12, tzinfo=UTC)
-    found = freshness(content(through, missing), now)
-    assert found.colour == colour
-    assert f"Data through {through}" in found.sentence
-    yesterday = date(2026, 2, 9)  # today's run may still come
-    behind = max((yesterday - date.fromisoformat(through)).days, 0)
-    recent = [d for d in missing if d > "2026-01-11"]
-    assert sum(not there for _, there in found.days) == behind + len(recent)
-    assert f'data-colour="{colour}"' in freshness_html(found)
-
-
 def test_a_snapshot_is_published_once_per_content(iris_store):
     daily.run_daily(iris_store, FIRST)
     content = daily.snapshot_content(iris_store, inference.load(iris_store).record)
     assert snapshot.publish(iris_store, SNAPSHOT, content) is None
-
-
-@pytest.mark.parametrize("text", ["", "no json", "[]", "{}", '"through"', "[" * 100_000])
-def test_an_unreadable_snapshot_is_a_sentence(tmp_path, text):
-    (tmp_path / "snapshot.json").write_text(text)
-    with pytest.raises(StoreError, match="snapshot"):
-        snapshot.fetch(tmp_path / "snapshot.json")
-    with pytest.raises(StoreError, match="LABS_SNAPSHOT"):
-        snapshot.fetch(tmp_path / "absent.json")

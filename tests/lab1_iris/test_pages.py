@@ -120,7 +120,7 @@ def content(iris_history):
 )
 def test_a_snapshot_that_is_not_one_is_refused_in_a_sentence(content, spoil):
     spoil(content)
-    with pytest.raises(StoreError, match="not a whole one"):
+    with pytest.raises(StoreError, match="not a snapshot that the page can show"):
         monitor_page.render(content)
 
 

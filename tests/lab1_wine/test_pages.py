@@ -7,8 +7,9 @@ import re
 
 import pytest
 from helpers.pages import ROOT, free_port
+from matplotlib.figure import Figure
 
-from lab1_wine import monitor_page
+from lab1_wine import monitor_page, pictures
 from labstore import StoreError, open_store
 from labstore.monitor import snapshot
 
@@ -89,12 +90,16 @@ def content(wine_history):
     return json.loads(json.dumps(snapshot.read(open_store(wine_history), "wine_monitor")))
 
 
-def test_a_few_days_in_which_most_qualities_are_missing(content):
+def test_a_few_days_in_which_most_qualities_are_missing(content, monkeypatch):
     content["rows"] = content["rows"][:1]
     assert "n = 1 days" in monitor_page.render(content)
     content["rows"][0].update(quality=10, rounded=2)  # and qualities that nobody has given yet
-    assert monitor_page._confusion(monitor_page._rows(content)).shape == (9, 9)
+    drawn = []
+    monkeypatch.setattr(pictures, "confusion", lambda *counts: drawn.append(counts) or Figure())
     monitor_page.render(content)
+    [(counts, title)] = drawn
+    assert counts.index.tolist() == counts.columns.tolist() == list(range(2, 11))
+    assert title == "all days, n = 1"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +127,7 @@ def test_a_few_days_in_which_most_qualities_are_missing(content):
 )
 def test_a_snapshot_that_is_not_one_is_refused_in_a_sentence(content, spoil):
     spoil(content)
-    with pytest.raises(StoreError, match="not a whole one"):
+    with pytest.raises(StoreError, match="not a snapshot that the page can show"):
         monitor_page.render(content)
 
 

@@ -367,27 +367,27 @@ def test_copies_are_found_out(sample):
     nudged = train.head(100).assign(alcohol=lambda wines: wines["alcohol"] + 0.001)
     assert generator.near_copies(nudged, train, held_out) == 1.0
     assert generator.near_copies(held_out, train, held_out) == pytest.approx(0.01, abs=0.005)
-    with pytest.raises(ValueError, match="de-duplicate"):
+    with pytest.raises(ValueError, match="Remove duplicates"):
         generator.near_copies(train, train, train.head(300))
 
 
-def test_judging_tells_measured_rows_from_noise(sample):
+def test_evaluation_separates_good_rows_from_noise(sample):
     train, held_out = sample.head(700), sample.tail(300)
     random = np.random.default_rng(0)
     noise = train.assign(**{m.name: random.uniform(*m.seen, len(train)) for m in MEASUREMENTS})
     drawn = generator.Copula.fit(train).sample(700, seed=0)
-    ours, worse = (generator.judge(rows, train, held_out) for rows in (drawn, noise))
+    good, bad = (generator.evaluate(rows, train, held_out) for rows in (drawn, noise))
     for name in ("column_shapes", "pair_trends", "held_out_shapes", "held_out_correlations"):
-        assert ours[name] > worse[name] + 0.03, name
+        assert good[name] > bad[name] + 0.03, name
     forest = RandomForestRegressor(300, random_state=0)
     forest.fit(drawn[NUMERIC], drawn["quality"])
     reference = ((forest.predict(held_out[NUMERIC]) - held_out["quality"]) ** 2).mean()
-    assert ours["synthetic_mse"] == pytest.approx(reference, rel=0.15)
+    assert good["synthetic_mse"] == pytest.approx(reference, rel=0.15)
 
 
 def test_ctgan_is_the_same_for_the_same_seed_and_is_stored_as_rows(sample, tmp_path, monkeypatch):
     pytest.importorskip("ctgan")
-    monkeypatch.setattr(generator.Ctgan, "BANK", 300)
+    monkeypatch.setattr(generator.Ctgan, "BANK_ROWS", 300)
     network, again = (generator.Ctgan.fit(sample, seed=1, epochs=1) for _ in range(2))
     pd.testing.assert_frame_equal(network.sample(5, seed=3), again.sample(5, seed=3))
     pd.testing.assert_frame_equal(network.sample(5, seed=3), network.sample(5, seed=3))
@@ -411,7 +411,7 @@ def test_a_damaged_generator_is_named(tmp_path, sample):
     (folder / generator.FILE).write_text('{"kind": "copula"}')
     store = open_store(tmp_path / "store")
     store.save_model(GENERATOR, folder, {"synthetic_mse": 1.0}, {})
-    with pytest.raises(Damaged, match=r"generator\.json is no generator"):
+    with pytest.raises(Damaged, match=r"generator\.json does not hold a generator"):
         generator.load(store)
 
 
