@@ -35,9 +35,7 @@ LOGGED = [
 PLAIN = ["citric_acid", "density", "ph"]
 UNLOGGED = ["free_sulfur_dioxide", "total_sulfur_dioxide", "residual_sugar", "alcohol"]
 COLUMNS = [*(f"log_{name}" for name in LOGGED), *PLAIN, "white", *UNLOGGED]
-SUMMED = len(LOGGED) + len(
-    PLAIN
-)  # how many of the first columns the trees see sums and differences of
+SUMMED = len(LOGGED) + len(PLAIN)  # the trees see sums and differences of so many first columns
 
 # Derived columns, each a weighted sum of COLUMNS.
 DERIVED = {

@@ -29,7 +29,7 @@ def build(store: Store) -> gr.Blocks:
         except StoreError as error:
             gr.HTML(html.message([f"No prediction can be made yet. {error}"]))
             return blocks
-        blocks.load(*_layout(classifier))  # the page opens with an answer
+        blocks.load(*_layout(classifier))  # so that it opens with a prediction
         record = classifier.record
         gr.Markdown(
             f"Model: {record.metadata['algorithm']}, version {record.version}; cross-validated "

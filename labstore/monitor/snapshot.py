@@ -38,7 +38,8 @@ def _is_date(text: Any) -> bool:
 
 
 DATE = pa.Check(_is_date, element_wise=True, error="a date such as 2026-01-31")
-FACTS = {  # the single values of every snapshot, by their path
+# What every snapshot holds: single values, by their path, and a table with a row per day.
+FACTS = {
     "lab": pa.Column(str),
     "data": pa.Column(str),
     "through": pa.Column(str, DATE),
@@ -46,7 +47,7 @@ FACTS = {  # the single values of every snapshot, by their path
     "model.version": pa.Column(str),
     "model.algorithm": pa.Column(str),
 }
-ROWS = {"date": pa.Column(str, DATE), "model_version": pa.Column(str)}  # the columns of every snapshot's rows
+ROWS = {"date": pa.Column(str, DATE), "model_version": pa.Column(str)}
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,11 @@ def table(content: dict[str, Any], schema: SnapshotSchema = EVERY_LAB) -> pd.Dat
     Raises StoreError, which names the first value that is wrong.
     """
     nested = {name: value for name, value in content.items() if name not in ("rows", "dates")}
-    _validate("", pd.json_normalize(nested, max_level=1), FACTS | schema.facts)
-    dates = pd.DataFrame({"date": _list(content, "dates", str)})
+    _validate("", [nested], FACTS | schema.facts)
+    dates = [{"date": day} for day in _list(content, "dates", str)]
     _validate("dates: ", dates, {"date": pa.Column(str, DATE)})
-    rows = pd.DataFrame(_list(content, "rows", dict))
-    return _validate("rows: ", rows, ROWS | schema.rows).sort_values("date", ignore_index=True)
+    rows = _validate("rows: ", _list(content, "rows", dict), ROWS | schema.rows)
+    return rows.sort_values("date", ignore_index=True)
 
 
 def _list(content: dict[str, Any], name: str, kind: type) -> list[Any]:
@@ -81,8 +82,14 @@ def _list(content: dict[str, Any], name: str, kind: type) -> list[Any]:
     raise _refused(f"{name} is {reprlib.repr(values)}")
 
 
-def _validate(place: str, frame: pd.DataFrame, columns: dict[str, pa.Column]) -> pd.DataFrame:
-    """Return the named columns with their types. Raises StoreError for the first wrong value."""
+def _validate(
+    place: str, records: list[dict[str, Any]], columns: dict[str, pa.Column]
+) -> pd.DataFrame:
+    """Return the named columns of the records. Raises StoreError for the first wrong value."""
+    try:
+        frame = pd.json_normalize(records, max_level=1)
+    except OverflowError as error:  # pandas 2.3.3 refuses whole numbers that no float can hold
+        raise _refused(f"{place}{error}") from error
     try:
         schema = pa.DataFrameSchema(columns, strict="filter")
         return schema.validate(frame, lazy=True)[list(columns)]
@@ -90,11 +97,13 @@ def _validate(place: str, frame: pd.DataFrame, columns: dict[str, pa.Column]) ->
         case = errors.failure_cases.iloc[0]
         if case["check"] == "column_in_dataframe":
             raise _refused(f"{place}{case['failure_case']} is missing") from errors
-        check, value = str(case["check"]), reprlib.repr(case["failure_case"])
-        if check.startswith("dtype(") and pd.isna(case["index"]):  # the column's type, not a value
-            value = f"of type {case['failure_case']}"
+        name, check, value = case["column"], str(case["check"]), case["failure_case"]
+        if check.startswith("dtype(") and len(frame) == 1:  # pandera may name the type instead
+            value = frame[name].tolist()[0]
         wanted = check.replace("not_nullable", "given").removeprefix("coerce_")
-        raise _refused(f"{place}{case['column']} is {value}, where it must be {wanted}") from errors
+        raise _refused(
+            f"{place}{name} is {reprlib.repr(value)}, where it must be {wanted}"
+        ) from errors
 
 
 def _refused(what: str) -> StoreError:

@@ -49,7 +49,7 @@ setInterval(show, 600000);
 """
 
 _DIGEST = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-# With this the browser refuses whatever the page does not hold itself.
+# The policy makes the browser refuse whatever is not part of the page.
 POLICY = (
     f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{_DIGEST}'"
 )
@@ -66,10 +66,9 @@ license: mit
 {subtitle} The daily run renews this page; your browser works out how fresh it is.
 """
 
-
 LIGHT = """\
-<div class="freshness" data-colour="">Data through {{ through }}, last run {{ last_run }}; \
-how fresh that is, a browser with JavaScript works out.</div>\
+<div class="freshness" data-colour="">Data through {{ through }}, last run {{ last_run }}. \
+A browser with JavaScript shows how fresh that is.</div>\
 <script type="application/json" id="facts">{{ facts | tojson }}</script>"""
 
 DOCUMENT = """\

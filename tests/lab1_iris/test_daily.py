@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
-import subprocess
 import sys
 from datetime import timedelta
 
@@ -71,7 +71,7 @@ def test_label_and_prediction_are_joined_by_id_not_by_place(iris_store):
 
 
 def test_a_date_done_again_by_a_newer_model_counts_once(iris_store):
-    """A run dies between prediction and "done", then a better model is registered."""
+    """A run is killed between prediction and "done", then a better model is registered."""
     store = FailingStore(iris_store.root)
     daily.run_daily(store, FIRST)
     store.writes_left = 6  # pending, flower and prediction are written, "done" is not
@@ -88,8 +88,8 @@ def test_a_date_done_again_by_a_newer_model_counts_once(iris_store):
     assert [row["date"] for row in rows] == ["2026-01-01", "2026-01-02"]
 
 
-def test_a_late_run_that_fails_takes_no_done_date_back(iris_store, monkeypatch):
-    """Two runs overlap: while the later one works on a date, the other has it done."""
+def test_a_run_that_fails_late_does_not_undo_a_date_that_another_run_did(iris_store, monkeypatch):
+    """Two runs overlap: while the later one works on a date, the other finishes it."""
 
     def the_other_run_is_faster(classifier, flower):
         monkeypatch.undo()
@@ -118,7 +118,7 @@ def test_without_a_model_nothing_is_written(tmp_path):
 
 
 @pytest.mark.parametrize("failing_write", range(10))  # all writes of a run, two for the snapshot
-def test_a_failure_at_any_write_is_made_good_by_the_next_run(iris_store, failing_write):
+def test_a_failure_at_any_write_is_repaired_by_the_next_run(iris_store, failing_write):
     store = FailingStore(iris_store.root)
     daily.run_daily(store, FIRST)
     store.writes_left = failing_write
@@ -132,29 +132,34 @@ def test_a_failure_at_any_write_is_made_good_by_the_next_run(iris_store, failing
     assert content["through"] == "2026-01-02" and len(content["rows"]) == 2
 
 
-def test_a_year_with_failures_and_skipped_days(trained_iris, tmp_path):
+@pytest.mark.parametrize(
+    ("length", "min_failures"), [(40, 4), pytest.param(365, 40, marks=pytest.mark.slow)]
+)
+def test_many_failures_and_skipped_days_leave_a_complete_history(
+    trained_iris, tmp_path, length, min_failures
+):
     root = shutil.copytree(trained_iris, tmp_path / "store")
-    failures = simulate_year(daily.run_daily, root)
+    assert simulate_year(daily.run_daily, root, days=length) >= min_failures
     store = open_store(root)
-    days = [FIRST + timedelta(days=n) for n in range(365)]
-    assert failures > 40
-    assert len(synthetic(store)) == 365
-    assert len(store.read(PREDICTIONS)) == 365
-    assert done_dates(store, LEDGER)["date"].tolist() == [day.isoformat() for day in days]
+    days = [(FIRST + timedelta(days=n)).isoformat() for n in range(length)]
+    assert len(synthetic(store)) == length
+    assert len(store.read(PREDICTIONS)) == length
+    assert done_dates(store, LEDGER)["date"].tolist() == days
     content = snapshot.read(store, SNAPSHOT)
-    assert content["through"] == "2026-12-31" and len(content["rows"]) == 365
+    assert content["through"] == days[-1] and len(content["rows"]) == length
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
 def test_the_command_line_reports_a_failure_in_a_sentence(tmp_path, monkeypatch):
+    """`python -m lab1_iris.daily` in this process, which has imported what it needs already."""
     monkeypatch.setenv("LABS_STORE", str(tmp_path / "empty"))
-    run = subprocess.run(
-        [sys.executable, "-m", "lab1_iris.daily"], capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 1
-    assert "iris_species" in run.stderr and "Traceback" not in run.stderr
+    monkeypatch.setattr(sys, "argv", ["daily"])
+    with pytest.raises(SystemExit, match="iris_species") as ended:
+        runpy.run_module("lab1_iris.daily", run_name="__main__")
+    assert isinstance(ended.value.code, str)  # which Python prints, and exits with status 1
 
 
-def test_a_snapshot_is_published_once_per_content(iris_store):
+def test_an_unchanged_snapshot_is_not_published_again(iris_store):
     daily.run_daily(iris_store, FIRST)
     content = daily.snapshot_content(iris_store, inference.load(iris_store).record)
     assert snapshot.publish(iris_store, SNAPSHOT, content) is None

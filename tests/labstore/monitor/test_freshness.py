@@ -33,7 +33,7 @@ def content(through: str, missing: tuple[str, ...] = (), first: str = "2026-01-0
         ("2026-02-06", (), "red"),
     ],
 )
-def test_freshness(through, missing, colour):
+def test_the_light_follows_recent_and_missing_days(through, missing, colour):
     now = datetime(2026, 2, 10, 12, tzinfo=UTC)
     found = freshness(content(through, missing), now)
     assert found.colour == colour

@@ -54,6 +54,8 @@ def test_a_snapshot_is_read_from_a_file_and_its_rows_are_ordered(tmp_path, conte
         (lambda c: c.update(model=[1]), r"model\.version is missing"),
         (lambda c: c.update(dates="2026-01-01"), "dates is '2026-01-01'"),
         (lambda c: c.update(dates=["2026-02-30"]), "dates: date is '2026-02-30'"),
+        (lambda c: c["model"].update(accuracy=10**400), "int too large"),
+        (lambda c: c["rows"][0].update(petals=10**400), "rows: int too large"),
         (lambda c: c.update(rows={}), "rows is {}"),
         (lambda c: c.update(rows=[]), r"rows is \[\]"),
         (lambda c: c.update(rows=[1, 2]), r"rows is \[1, 2\]"),
