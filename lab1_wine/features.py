@@ -8,7 +8,7 @@ import uuid
 from datetime import UTC, date, datetime, time
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import pandas as pd
 import pooch
@@ -16,15 +16,19 @@ import pooch
 from lab1_wine.schema import DISTINCT, REAL, SAMPLE, SYNTHETIC, TYPES, WINES
 from labstore import UTC_TIME, Damaged, Store
 
-if TYPE_CHECKING:
-    from lab1_wine.generator import Bank, Copula, Ctgan
-
 UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/wine-quality/"
 FILES = {  # name, md5: P. Cortez et al., UCI Machine Learning Repository (2009), CC BY 4.0
     "red": ("winequality-red.csv", "2daeecee174368f8a33b82c8cccae3a5"),
     "white": ("winequality-white.csv", "5d9ff0f7f716dace19e3ab4578775fd7"),
 }
 PUBLISHED = datetime(2009, 10, 7, tzinfo=UTC)  # the day UCI's repository received the tables
+
+
+class Generator(Protocol):
+    """What draws a synthetic wine: any generator of generator.py."""
+
+    def sample(self, n: int, seed: int) -> pd.DataFrame:
+        """Return n wines with FEATURES and quality. The same seed gives the same wines."""
 
 
 def load_wines() -> pd.DataFrame:
@@ -62,7 +66,7 @@ def offline_sample() -> pd.DataFrame:
     return _as_rows(table, SAMPLE)
 
 
-def synthetic_wine(generator: Copula | Ctgan | Bank, day: date) -> pd.DataFrame:
+def synthetic_wine(generator: Generator, day: date) -> pd.DataFrame:
     """Return a day's wine, one row. The same date and generator always give the same wine.
 
     Its id is made from the date alone, so a date has one wine whatever the generator.
