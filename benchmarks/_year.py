@@ -1,4 +1,4 @@
-"""A year of daily runs in which much goes wrong, for the benchmarks and tests of every lab."""
+"""A year of daily runs with many failures, for the benchmarks and tests of both daily jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIRST = date(2026, 1, 1)
 
 
 class FailingStore(FileStore):
-    """A folder store whose n-th write stops in the middle, as a full disk or a kill does."""
+    """A folder store whose n-th write stops halfway, as on a full disk or when killed."""
 
     writes_left: int | None = None
 
@@ -39,24 +39,24 @@ class FailingStore(FileStore):
 def simulate_year(
     run_daily: Callable[[Store, date], list[date]], root: Path, seed: int = 7, days: int = 365
 ) -> int:
-    """Run the days of 2026 on a store with a model; the number of runs that failed.
+    """Run the days of 2026 on a store with a model. Returns the number of runs that failed.
 
-    A tenth of the days the scheduler does not call; a fifth of the runs fail at a random write of
-    those they owe. The last day succeeds, as some day always will. The first run fails no earlier
-    than after its first entry in the ledger: before that nobody can know that it was called.
+    On a tenth of the days the scheduler does not call; a fifth of the runs fail at a random one of
+    their writes. The last day succeeds. The first run fails only after its first entry in the
+    ledger, since before that nothing records that it was called.
     """
-    chance, failures, owed = random.Random(seed), 0, 0
+    chance, failures, dates_owed = random.Random(seed), 0, 0
     for number in range(days):
-        last, owed = number == days - 1, owed + 1
+        last, dates_owed = number == days - 1, dates_owed + 1
         if number > 0 and not last and chance.random() < 0.1:
             continue
         store = FailingStore(root)
         if not last and chance.random() < 0.2:
-            # Two for "pending", then six a date, then the snapshot's file and manifest.
-            store.writes_left = chance.randrange(2 if number == 0 else 0, 2 + 6 * owed + 2)
+            # Writes: two for "pending", six per date, two for the snapshot (file and manifest).
+            store.writes_left = chance.randrange(2 if number == 0 else 0, 2 + 6 * dates_owed + 2)
         try:
             run_daily(store, FIRST + timedelta(days=number))
-            owed = 0
+            dates_owed = 0
         except NotWritable:
             if store.writes_left is None:
                 raise

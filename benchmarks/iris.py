@@ -1,6 +1,6 @@
 """Iris: how accurate is the registered model, and is a year of daily runs complete?
 
-python benchmarks/iris.py           10 x 5 folds with 5 seeds, nested choice, 365 days
+python benchmarks/iris.py           10 x 5 folds with 5 seeds, nested cross-validation, 365 days
 python benchmarks/iris.py --quick   the same code, smaller; keeps no results
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _report import report
@@ -20,6 +21,7 @@ from labstore import open_store
 
 
 def main() -> None:
+    """Measure, print and keep the figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
@@ -30,8 +32,8 @@ def main() -> None:
     report("iris", figures, table, keep=not quick)
 
 
-def accuracy(folder: Path, repeats: int) -> tuple[dict, str]:
-    """The registered model's cross-validation, other seeds of it, and the choice tested as well."""
+def accuracy(folder: Path, repeats: int) -> tuple[dict[str, Any], str]:
+    """Cross-validate the registered model, with other seeds, and with the choice tested as well."""
     store = open_store(folder)
     features.run(store)
     record, comparison = training.run(store, repeats=repeats)
@@ -40,7 +42,7 @@ def accuracy(folder: Path, repeats: int) -> tuple[dict, str]:
         training.compare(flowers, repeats, seed=seed).table.loc[comparison.best, "accuracy"]
         for seed in range(1, 5)
     ]
-    nested = training.accuracy_of_the_procedure(flowers, repeats=1)
+    nested = training.nested_cross_validation(flowers, repeats=1)
     figures = {
         "algorithm": comparison.best,
         **{name: record.metrics[name] for name in ("accuracy", "accuracy_low", "accuracy_high")},
@@ -54,12 +56,13 @@ def accuracy(folder: Path, repeats: int) -> tuple[dict, str]:
     spread = f"{np.min(seeds):.4f} to {np.max(seeds):.4f}"
     table = (
         f"{comparison.table.round(4).to_string()}\n\n{comparison.best} with four other seeds: {spread}\n"
-        f"choice nested in 5 folds: {nested['accuracy']:.4f}\n"
+        f"the choice made within each of 5 folds: {nested['accuracy']:.4f}\n"
     )
     return figures, table
 
 
 def year(folder: Path, days: int) -> dict[str, int]:
+    """Run the days of a year, many of which fail, and count what is there in the end."""
     failures = simulate_year(daily.run_daily, folder, days=days)
     store = open_store(folder)
     flowers, ledger = store.read(FLOWERS), store.read(LEDGER)

@@ -1,4 +1,4 @@
-"""Wine: honest scores beside the original's, intervals, size, generators, and a year of daily runs.
+"""Wine: scores beside the original's, intervals, size, generators, and a year of daily runs.
 
 python benchmarks/wine.py           needs the UCI tables (LABS_DATA or a network)
 python benchmarks/wine.py --quick   the same code on the offline sample; keeps no results
@@ -13,8 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,12 +26,13 @@ from joblib import Parallel, delayed
 from sklearn.model_selection import train_test_split
 
 from lab1_wine import comparison, daily, features, generator, training
-from lab1_wine.model import TREES, TRUSTED, calibrate, tree_spread, wine_pipeline
+from lab1_wine.model import TREES, TRUSTED, tree_spread, wine_pipeline
 from lab1_wine.schema import FEATURES, LEDGER, PREDICTIONS, REAL, SAMPLE, SYNTHETIC, WINES
-from labstore import open_store
+from labstore import Store, open_store
 from labstore.ledger import done_dates
 from labstore.skops_io import load_pipeline
 
+Fits = dict[str, Callable[..., Any]]
 TINY_GRID = {  # for --quick; the full run searches training.GRID
     "trees": {"max_features": [0.15], "min_samples_leaf": [1]},
     "kernel": {"length": [8.0], "alpha": [0.6]},
@@ -41,7 +44,7 @@ import json, os, sys, time
 os.environ["OMP_NUM_THREADS"] = "1"
 import pandas as pd
 from lab1_wine import inference
-from labstore import open_store
+from labstore import Store, open_store
 store = open_store(sys.argv[1])
 started = time.perf_counter()
 predictor = inference.load(store)
@@ -58,16 +61,20 @@ print(json.dumps({"load_s": loaded, "predict_ms": 1000 * sorted(times)[100]}))
 
 
 def main() -> None:
+    """Measure, print and keep the figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
     wines = features.offline_sample() if quick else features.load_wines()
     if not quick and (wines["source"] != REAL).any():
-        sys.exit("These figures need the measured wines: give their folder in LABS_DATA.")
+        sys.exit(
+            "These figures need the measured wines: put them into a folder wine/ and set LABS_DATA to "
+            "its parent."
+        )
     seeds, trees = ([0, 1], 20) if quick else ([0, 1, 2, 3, 4], TREES)
     distinct = features.deduplicate(wines)
     started, data = time.perf_counter(), SAMPLE if quick else "real"
-    figures = {"data": data, "seeds": seeds}
+    figures: dict[str, Any] = {"data": data, "seeds": seeds}
     grid = TINY_GRID if quick else training.GRID
 
     def show(found: dict, table: str) -> None:
@@ -82,13 +89,15 @@ def main() -> None:
     report("wine", figures, keep=not quick)
 
 
-def scores(wines, distinct, seeds, trees) -> tuple[dict, str]:
-    """Every model on both protocols."""
+def scores(
+    wines: pd.DataFrame, distinct: pd.DataFrame, seeds: list[int], trees: int
+) -> tuple[dict[str, Any], str]:
+    """Score every model on distinct rows and on the rows as they are."""
     models = comparison.candidates(trees=trees)
     found = comparison.compare(distinct, models, seeds)
     grouped = comparison.summary(found)
     leaky = comparison.summary(comparison.compare(wines, models, seeds))
-    # Which model is ours was decided beforehand, not by this table.
+    # Ours was chosen before, by cross-validation, not by this table.
     ours, original = grouped.loc[comparison.BEST], grouped.loc[comparison.ORIGINAL]
     by_seed = found[found["model"] == comparison.ORIGINAL].sort_values("seed")["mse"]
     figures = {
@@ -111,8 +120,14 @@ def scores(wines, distinct, seeds, trees) -> tuple[dict, str]:
     return figures, "\n\n".join(f"{name}\n{t.round(4).to_string()}" for name, t in tables.items())
 
 
-def nested(distinct, seeds, trees, grid, original) -> tuple[dict, str]:
-    """Parameters searched and intervals calibrated within each split's training rows alone.
+def nested(
+    distinct: pd.DataFrame,
+    seeds: list[int],
+    trees: int,
+    grid: dict[str, Any],
+    original: list[float],
+) -> tuple[dict[str, Any], str]:
+    """Search parameters and calibrate intervals within each split's training rows alone.
 
     `original` is the MSE of the original's forest on the same splits.
     """
@@ -122,7 +137,7 @@ def nested(distinct, seeds, trees, grid, original) -> tuple[dict, str]:
         train = train.reset_index(drop=True)
         parameters, _ = training.search(train, grid, folds=3, seed=seed, trees=min(trees, 60))
         found = training.held_out(train, parameters, seed=seed, trees=trees)
-        numbers = calibrate(*(found[c].to_numpy() for c in ("quality", "predicted", "spread")))
+        numbers = training.calibrate_on(found)
         pipeline = wine_pipeline(**parameters, trees=trees, seed=seed).fit(
             train[FEATURES], train["quality"]
         )
@@ -156,30 +171,35 @@ def nested(distinct, seeds, trees, grid, original) -> tuple[dict, str]:
     return figures, table
 
 
-def generators(distinct, seeds, quick) -> tuple[dict, str]:
-    """The copula on all seeds, CTGAN at six epochs on all and at many on one.
+def generators(distinct: pd.DataFrame, seeds: list[int], quick: bool) -> tuple[dict[str, Any], str]:
+    """Evaluate the copula and CTGAN at six epochs on all seeds, CTGAN at more epochs on one.
 
-    Two fits run at a time, so seconds are those of one core of a busy machine.
+    Two fits run at a time, so the seconds are those of one core of a busy machine.
     """
-    epochs, long = (1, []) if quick else (6, [300, 60])
-    fits = {"Gaussian copula": generator.Copula.fit} | generator.ctgan_fits([epochs])
-    tasks = [(generator.ctgan_fits([n]), seeds[:1]) for n in long]  # the longest first
-    tasks += [(fits, [seed]) for seed in seeds]
+    epochs: int = 1 if quick else 6
+    more_epochs: list[int] = [] if quick else [300, 60]  # the slowest first
+    fits: Fits = {"Gaussian copula": generator.Copula.fit, **generator.ctgan_fits([epochs])}
+    tasks: list[tuple[Fits, list[int]]] = [
+        *((dict(generator.ctgan_fits([n])), seeds[:1]) for n in more_epochs),
+        *((fits, [seed]) for seed in seeds),
+    ]
     found = Parallel(n_jobs=2)(delayed(generator.compare)(distinct, *task) for task in tasks)
     rows = pd.concat(found)
     table = rows.drop(columns="seed").groupby("generator").mean()
     table.insert(0, "seeds", rows.groupby("generator")["seed"].nunique())
     copula = table.loc["Gaussian copula"]
     names = ["column_shapes", "pair_trends", "held_out_shapes", "held_out_correlations"]
-    figures = {name: float(copula[name]) for name in [*names, "synthetic_mse", "near_copies"]}
+    figures: dict[str, Any] = {
+        name: float(copula[name]) for name in [*names, "synthetic_mse", "near_copies"]
+    }
     figures["ctgan"] = {n: row.round(4).to_dict() for n, row in table.iterrows() if "CTGAN" in n}
     return figures, f"Generators\n{table.round(4).to_string()}\n"
 
 
-def registered(wines, trees, days) -> tuple[dict, str]:
-    """A year of daily runs, then the registered model's size and speed on the store it left.
+def registered(wines: pd.DataFrame, trees: int, days: int) -> tuple[dict[str, Any], str]:
+    """Simulate a year of daily runs, then measure the registered model on the store that is left.
 
-    The year is about the ledger, so a model of 20 trees predicts in it; the registered one comes after.
+    The year tests the ledger, so a model of 20 trees is enough for it.
     """
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(folder)
@@ -188,7 +208,9 @@ def registered(wines, trees, days) -> tuple[dict, str]:
         fits = {"Gaussian copula": generator.Copula.fit}
         generator.register(store, rows, data, fits, generator.compare(rows, fits, [0]))
         training.register(store, rows, data, trees=20)
-        figures = {"year_failed_runs": simulate_year(daily.run_daily, Path(folder), days=days)}
+        figures: dict[str, Any] = {
+            "year_failed_runs": simulate_year(daily.run_daily, Path(folder), days=days)
+        }
         figures |= {
             "year_rows": int((store.read(WINES)["source"] == SYNTHETIC).sum()),
             "year_predictions": len(store.read(PREDICTIONS)),
@@ -202,7 +224,7 @@ def registered(wines, trees, days) -> tuple[dict, str]:
 
 
 def _size_and_speed(path: Path, store: Path) -> dict[str, float]:
-    """Megabytes on disk; seconds to load and milliseconds a row in a new process with one thread."""
+    """Return MB on disk, seconds to load and ms per row, in a new process with one thread."""
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-c", LOAD_AND_PREDICT, str(store)]
@@ -211,21 +233,21 @@ def _size_and_speed(path: Path, store: Path) -> dict[str, float]:
 
 
 def _check_saved(path: Path, rows: pd.DataFrame, trees: int) -> None:
-    """What is saved uses one job, and predicts after loading what it does before."""
+    """Check that the saved model uses one job and predicts the same after loading."""
     loaded = load_pipeline(path, TRUSTED)
     assert loaded["mean"].named_estimators_["trees"][-1].n_jobs == 1
     fitted = wine_pipeline(trees=trees).fit(rows[FEATURES], rows["quality"])
     assert np.allclose(loaded.predict(rows[FEATURES]), fitted.predict(rows[FEATURES]))
 
 
-def speedup(store, first: date, rows: pd.DataFrame) -> dict[str, float]:
-    """A day's run on the year-old store, and the original's day: fit CTGAN for six epochs, draw one."""
+def speedup(store: Store, first: date, rows: pd.DataFrame) -> dict[str, float]:
+    """Time a day's run on the year-old store, and the original's: fit CTGAN for six epochs, draw one."""
     times = []
     for number in range(5):
         started = time.perf_counter()
         daily.run_daily(store, first + timedelta(days=number))
         times.append(time.perf_counter() - started)
-    import ctgan  # noqa: F401  its import is not what is measured
+    import ctgan  # noqa: F401  so that the import is not measured
 
     started = time.perf_counter()
     generator.Ctgan.fit(rows, epochs=6).sample(1, seed=0)

@@ -26,10 +26,10 @@ from labstore.monitor import snapshot
 
 
 def run_daily(store: Store, today: date) -> list[date]:
-    """Add flower and prediction of every date up to today that has none; the dates done.
+    """Add a flower and its prediction for every date up to today that has none.
 
-    Running again, or after any failure, completes what is missing and changes nothing else:
-    every row's id follows from its date and the model's version.
+    Returns the dates done. Running it again, or after any failure, completes what is missing and
+    changes nothing else, since every row's id follows from its date and the model's version.
     """
     classifier = inference.load(store)
 
@@ -45,12 +45,15 @@ def run_daily(store: Store, today: date) -> list[date]:
 
 
 def snapshot_content(store: Store, record: ModelVersion) -> dict[str, Any]:
-    """What the monitor shows, as plain JSON values: no clock in it but the ledger's."""
+    """Return what the monitor shows, as plain JSON values.
+
+    Its only times are those of the ledger, so an unchanged history gives an unchanged snapshot.
+    """
     done = done_dates(store, LEDGER)
     rows = inference.history(store)
     rows = rows[rows["source"] == SYNTHETIC]
     rows = rows.assign(date=rows["measured_at"].dt.strftime("%Y-%m-%d"))
-    rows = rows.merge(done[["date", "model_version"]])  # a date that a newer model did again, once
+    rows = rows.merge(done[["date", "model_version"]])  # one per date: the ledger's model
     probabilities = [f"p_{s}" for s in SPECIES]
     shown = ["date", *FEATURES, "species", "predicted", *probabilities, "model_version"]
     return {
@@ -71,8 +74,8 @@ def snapshot_content(store: Store, record: ModelVersion) -> dict[str, Any]:
 
 
 def write_page(store: Store, folder: Path) -> Path:
-    """The monitor as one static page in a folder."""
-    from lab1_iris import monitor_page  # with its pictures, which the run itself does not need
+    """Write the monitor as one static page into a folder. Returns the folder."""
+    from lab1_iris import monitor_page  # imports matplotlib, which the daily run does not need
 
     return monitor_page.write_static(snapshot.read(store, SNAPSHOT), folder)
 

@@ -14,7 +14,7 @@ from lab1_iris.schema import FEATURES, FLOWERS, REAL, SPECIES, SYNTHETIC
 from labstore import UTC_TIME, Store
 
 GENERATOR = "iris-uniform-1"
-PUBLISHED = datetime(1988, 7, 1, tzinfo=UTC)  # when the UCI repository received Fisher's table
+PUBLISHED = datetime(1988, 7, 1, tzinfo=UTC)  # the day UCI's repository received Fisher's table
 
 # The original lab's generator: uniform per class, cm, in the order of FEATURES.
 SYNTHETIC_RANGES = {
@@ -25,10 +25,10 @@ SYNTHETIC_RANGES = {
 
 
 def real_flowers() -> pd.DataFrame:
-    """The 150 flowers of Anderson and Fisher (1936), as scikit-learn ships them.
+    """Return the 150 flowers of Anderson and Fisher (1936), as scikit-learn ships them.
 
-    A row's id comes from the file's checksum and the line's number, so the two flowers with equal
-    measurements stay two.
+    A row's id is made from the file's checksum and the line's number, so the two flowers with equal
+    measurements stay two rows.
     """
     source = resources.files("sklearn.datasets.data").joinpath("iris.csv").read_bytes()
     checksum = hashlib.sha256(source).hexdigest()
@@ -43,10 +43,10 @@ def real_flowers() -> pd.DataFrame:
 
 
 def synthetic_flower(day: date) -> pd.DataFrame:
-    """The flower of a day, one row: always the same one for the same date.
+    """Return a day's flower, one row. The same date always gives the same flower.
 
-    The species is drawn first, each as likely as the others, then the measurements, in steps of
-    0.1 cm as the real ones.
+    The species is drawn first, all three equally likely, then the measurements, rounded to 0.1 cm
+    like the real ones.
     """
     random = np.random.default_rng(day.toordinal())
     species = SPECIES[random.integers(len(SPECIES))]
@@ -58,11 +58,15 @@ def synthetic_flower(day: date) -> pd.DataFrame:
 
 
 def flower_id(day: date) -> str:
+    """Return the id of a day's synthetic flower."""
     return _id(f"{GENERATOR}/{day.isoformat()}")
 
 
 def run(store: Store) -> pd.DataFrame:
-    """The feature pipeline: put the real flowers into the store (again changes nothing)."""
+    """Run the feature pipeline: put the real flowers into the store. Returns all stored flowers.
+
+    Running it again changes nothing.
+    """
     flowers = real_flowers()
     stored = store.read(FLOWERS)
     new = flowers[~flowers["flower_id"].isin(stored["flower_id"])]

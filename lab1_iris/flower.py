@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-SIZE = 360  # pixels of the square picture
-VIEW = 8.2  # centimetres from the centre to the edge, as long as the flower fits
+from markupsafe import Markup
+
+SIZE = 360  # pixels, of the square picture
+VIEW = 8.2  # centimetres from the centre to the edge, for every flower that fits
 COLOURS = {  # sepal, petal
     "setosa": ("#7b86d9", "#a9b2f0"),
     "versicolor": ("#6a5acd", "#9b8ee8"),
@@ -17,11 +19,11 @@ def draw(
     petal_length: float,
     petal_width: float,
     species: str = "setosa",
-) -> str:
-    """An SVG of three sepals and three petals, lengths and widths in centimetres.
+) -> Markup:
+    """Draw three sepals and three petals as an SVG. Lengths and widths are in centimetres.
 
-    All flowers share one scale, so that they can be compared; only one too large for the picture
-    is drawn smaller, and the scale bar with it.
+    All flowers share one scale, so that they can be compared. Only a flower too large for the
+    picture is drawn smaller, and the scale bar with it.
     """
     scale = SIZE / 2 / max(VIEW, sepal_length, petal_length)
     sepal_colour, petal_colour = COLOURS[species]
@@ -34,7 +36,7 @@ def draw(
         f"Iris {species}: sepals {sepal_length:g} x {sepal_width:g} cm, "
         f"petals {petal_length:g} x {petal_width:g} cm"
     )
-    return (
+    return Markup(
         f'<svg viewBox="0 0 {SIZE} {SIZE}" role="img" aria-label="{label}" '
         'style="width:100%;max-width:360px;height:auto">'
         f'<rect width="{SIZE}" height="{SIZE}" rx="12" fill="#f4f7f1"/>'
@@ -44,10 +46,10 @@ def draw(
 
 
 def _leaf(length: float, width: float, colour: str) -> str:
-    """A sepal or petal pointing up, in pixels.
+    """Draw a sepal or petal that points up. Length and width are in pixels.
 
-    The outline is two cubic curves whose controls stand a = 2/3 of the width off the axis: such a
-    curve reaches 3/4 a = half the width, so the leaf is exactly as wide as measured.
+    The outline is two cubic Bezier curves whose control points lie a = 2/3 of the width off the
+    axis. Such a curve reaches 3/4 a = half the width, so the leaf is exactly as wide as measured.
     """
     off = width * 2 / 3
     near, far = -0.35 * length, -0.95 * length
@@ -66,7 +68,7 @@ def _leaf(length: float, width: float, colour: str) -> str:
 
 
 def _signal(length: float, width: float) -> str:
-    """The yellow patch at a sepal's base that leads insects in, in pixels."""
+    """Draw the yellow patch at a sepal's base that guides insects. Lengths are in pixels."""
     return (
         f'<ellipse cy="{-0.45 * length:.1f}" rx="{0.14 * width:.1f}" ry="{0.22 * length:.1f}" '
         'fill="#f2d14b" fill-opacity=".85"/>'

@@ -14,7 +14,7 @@ from lab1_iris.schema import FLOWERS, MEASUREMENTS, MODEL, PREDICTIONS, SPECIES
 from labstore import ModelVersion, Store
 from labstore.skops_io import load_pipeline
 
-TRUSTED = [  # what the candidates hold beyond skops' own list
+TRUSTED = [  # types in the candidates' files that skops does not trust by itself
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.metrics._dist_metrics.EuclideanDistance64",
@@ -31,20 +31,26 @@ class Classifier:
     record: ModelVersion
 
     def probabilities(self, flowers: pd.DataFrame) -> pd.DataFrame:
-        """One column per species, in the order of SPECIES; rows sum to 1."""
+        """Return one column of probabilities per species, in the order of SPECIES; rows sum to 1."""
         columns = self.record.metadata["features"]
         found = self.pipeline.predict_proba(flowers[columns])
         return pd.DataFrame(found, columns=self.pipeline.classes_, index=flowers.index)[SPECIES]
 
 
 def load(store: Store, version: str = "best") -> Classifier:
-    """The classifier of a version, verified before it is read."""
+    """Load the classifier of a version, after its files have been verified.
+
+    Raises NotFound where there is none, Damaged where a file has changed.
+    """
     record = store.load_model(MODEL, version)
     return Classifier(load_pipeline(record.path, TRUSTED), record)
 
 
 def predict(classifier: Classifier, flowers: pd.DataFrame) -> pd.DataFrame:
-    """Rows for PREDICTIONS. Ids come from flower and version: predicting again changes nothing."""
+    """Return rows for PREDICTIONS.
+
+    Ids are made from the flower and the model's version, so predicting again changes nothing.
+    """
     found = classifier.probabilities(flowers)
     rows = flowers[["flower_id", "measured_at"]].copy()
     rows["model_version"] = classifier.record.version
@@ -59,13 +65,13 @@ def predict(classifier: Classifier, flowers: pd.DataFrame) -> pd.DataFrame:
 
 
 def history(store: Store) -> pd.DataFrame:
-    """Every prediction beside its flower, joined by flower id, oldest first."""
+    """Return every prediction with its flower, joined by flower id, oldest first."""
     flowers = store.read(FLOWERS).drop(columns="measured_at")
     return store.read(PREDICTIONS).merge(flowers, on="flower_id", validate="many_to_one")
 
 
 def problems(values: dict[str, float | None]) -> list[str]:
-    """What is wrong with a visitor's measurements (cm), a sentence each; none when all is well."""
+    """Return a sentence for each thing that is wrong with a visitor's measurements in cm."""
     sentences = []
     for m in MEASUREMENTS:
         value = values.get(m.name)
@@ -80,7 +86,7 @@ def problems(values: dict[str, float | None]) -> list[str]:
 
 
 def unusual(values: dict[str, float]) -> list[str]:
-    """Measurements outside the range seen in the 150 flowers, where a prediction is a guess."""
+    """Describe the measurements outside the range of the 150 flowers, where predictions are guesses."""
     return [
         f"{m.title} {values[m.name]:g} cm (seen: {m.seen[0]:g} to {m.seen[1]:g} cm)"
         for m in MEASUREMENTS

@@ -1,10 +1,10 @@
-"""The Iris lab on Modal: trained once, run every day, its snapshot carried to a Hub data set.
+"""The Iris lab on Modal: trained once, run every day, its snapshot copied to a Hub data set.
 
 modal secret create labs HF_TOKEN=... SNAPSHOT_REPO=owner/name
 modal run lab1_iris/modal_app.py::train
 make deploy-modal-iris
 
-With MONITOR_SPACES=owner/prefix in the secret too, the monitor also becomes a static Space.
+With MONITOR_SPACES=owner/prefix in the secret, the monitor also becomes the static Space owner/prefix-iris.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ image = (
         "scikit-learn==1.9.1",
         "skops==0.16.0",
         "matplotlib==3.11.2",
+        "Jinja2==3.1.6",
         "pandas==2.3.3",
         "pandera==0.35.0",
         "pyarrow==25.0.1",
@@ -38,7 +39,7 @@ image = (
 
 @app.function(image=image, volumes={STORE: volume}, timeout=600)
 def train() -> str:
-    """Fill the volume's store with the real flowers and register a model; its version."""
+    """Fill the volume's store with the real flowers and register a model. Returns its version."""
     from lab1_iris import features, training
     from labstore import open_store
 
@@ -60,7 +61,7 @@ def train() -> str:
     max_containers=1,
 )
 def daily() -> list[str]:
-    """Today's flower and every missed one; the dates done. The snapshot goes to the Hub."""
+    """Do today's flower and every missed one, and send the snapshot to the Hub. Returns the dates done."""
     from lab1_iris import monitor_page
     from lab1_iris.daily import run_daily
     from lab1_iris.schema import SNAPSHOT
@@ -71,7 +72,7 @@ def daily() -> list[str]:
     store = open_store(STORE)
     try:
         done = run_daily(store, datetime.now(UTC).date())
-    finally:  # what was done before a failure is kept, and the ledger says so
+    finally:  # keep what was done before a failure; the ledger lists it
         volume.commit()
     address = snapshot.upload(store, SNAPSHOT, os.environ["SNAPSHOT_REPO"], os.environ["HF_TOKEN"])
     print(f"done: {', '.join(map(str, done)) or 'nothing new'}; snapshot: {address}")

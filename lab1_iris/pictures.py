@@ -1,4 +1,4 @@
-"""The lab's figures, all matplotlib, all from the frames that the other files return."""
+"""The lab's figures. Each takes frames that the other files return, and none shows or saves itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from lab1_iris.schema import FEATURES, MEASUREMENTS, SPECIES
 
-if TYPE_CHECKING:  # the monitor shows pictures without having what trains a model
+if TYPE_CHECKING:  # the monitor's Space has no scikit-learn
     from lab1_iris.inference import Classifier
     from lab1_iris.training import Comparison
 
@@ -20,7 +20,7 @@ TITLES = {m.name: f"{m.title} (cm)" for m in MEASUREMENTS}
 
 
 def distributions(flowers: pd.DataFrame) -> Figure:
-    """A histogram of each measurement, by species."""
+    """Draw a histogram of each measurement, by species."""
     figure = Figure(figsize=(14, 3.2), layout="constrained")
     axes = figure.subplots(1, 4)
     for axis, name in zip(axes, FEATURES, strict=True):
@@ -34,7 +34,7 @@ def distributions(flowers: pd.DataFrame) -> Figure:
 
 
 def pair_plot(flowers: pd.DataFrame) -> Figure:
-    """Every measurement against every other."""
+    """Draw every measurement against every other."""
     figure = Figure(figsize=(11, 11), layout="constrained")
     axes = figure.subplots(4, 4, sharex="col")
     for i, vertical in enumerate(FEATURES):
@@ -53,7 +53,7 @@ def pair_plot(flowers: pd.DataFrame) -> Figure:
 
 
 def candidates(comparison: Comparison) -> Figure:
-    """Accuracy and log loss of every candidate with their intervals."""
+    """Draw the accuracy and log loss of every candidate with their intervals."""
     table = comparison.table[::-1]
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
@@ -67,16 +67,17 @@ def candidates(comparison: Comparison) -> Figure:
 
 
 def confusion(counts: pd.DataFrame, title: str = "") -> Figure:
-    """Counts by true (rows) and predicted species (columns), with n."""
+    """Draw counts by true species (rows) and predicted species (columns)."""
     figure = Figure(figsize=(4.4, 3.8), layout="constrained")
     axis = figure.subplots()
     axis.imshow(counts, cmap="Purples")
     axis.set_xticks(range(len(counts)), counts.columns)
     axis.set_yticks(range(len(counts)), counts.index)
-    most = counts.to_numpy().max()
+    largest = counts.to_numpy().max()
     for i, row in enumerate(counts.to_numpy()):
         for j, n in enumerate(row):
-            axis.text(j, i, n, ha="center", va="center", color="white" if n > most / 2 else "black")
+            colour = "white" if n > largest / 2 else "black"
+            axis.text(j, i, n, ha="center", va="center", color=colour)
     axis.set_xlabel("predicted")
     axis.set_ylabel("actual")
     axis.set_title(title or f"n = {counts.to_numpy().sum()}")
@@ -84,7 +85,7 @@ def confusion(counts: pd.DataFrame, title: str = "") -> Figure:
 
 
 def calibration(comparison: Comparison, names: list[str]) -> Figure:
-    """How often a predicted probability comes true, for some of the candidates."""
+    """Draw how often predictions of each probability come true, for some of the candidates."""
     figure = Figure(figsize=(4.8, 4.2), layout="constrained")
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
@@ -94,8 +95,8 @@ def calibration(comparison: Comparison, names: list[str]) -> Figure:
         predicted = held_out[[f"p_{s}" for s in SPECIES]].to_numpy().ravel()
         came_true = (held_out["species"].to_numpy()[:, None] == np.array(SPECIES)).ravel()
         place = np.digitize(predicted, edges[1:-1])
-        means = pd.DataFrame({"said": predicted, "was": came_true}).groupby(place).mean()
-        axis.plot(means["said"], means["was"], marker="o", label=name)
+        means = pd.DataFrame({"predicted": predicted, "true": came_true}).groupby(place).mean()
+        axis.plot(means["predicted"], means["true"], marker="o", label=name)
     axis.set_xlabel("predicted probability")
     axis.set_ylabel("share that came true")
     axis.legend(fontsize="small")
@@ -103,7 +104,7 @@ def calibration(comparison: Comparison, names: list[str]) -> Figure:
 
 
 def decision_regions(classifier: Classifier, flowers: pd.DataFrame) -> Figure:
-    """The predicted species over petal length and width, sepals held at their means."""
+    """Draw the predicted species over petal length and width, with sepals at their means."""
     length, width = np.meshgrid(np.linspace(0.5, 7.5, 200), np.linspace(0.05, 2.8, 200))
     grid = pd.DataFrame({name: flowers[name].mean() for name in FEATURES}, index=range(length.size))
     grid["petal_length"], grid["petal_width"] = length.ravel(), width.ravel()
@@ -123,7 +124,7 @@ def decision_regions(classifier: Classifier, flowers: pd.DataFrame) -> Figure:
 
 
 def accuracy_over_time(right: pd.Series) -> Figure:
-    """Running accuracy and that of the last 30 days; `right` is a boolean per date."""
+    """Draw the accuracy of all days so far and of the last 30. `right` holds a bool per date."""
     figure = Figure(figsize=(7, 2.8), layout="constrained")
     axis = figure.subplots()
     dates = pd.to_datetime(right.index)

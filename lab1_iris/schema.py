@@ -1,4 +1,4 @@
-"""The names, units and ranges of the Iris lab; every other file takes them from here."""
+"""The names, units and ranges of the Iris lab, which every other file imports from here."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SPECIES = ["setosa", "versicolor", "virginica"]
 class Measurement:
     """A length of the flower in centimetres, with two ranges.
 
-    `allowed` is what a row may hold; `seen` is what the 150 measured flowers hold (pages show
-    it). A synthetic flower may leave the second, never the first.
+    `allowed` is the range a row may hold. `seen` is the range of the 150 measured flowers, which
+    pages show. A synthetic flower may lie outside the second, never outside the first.
     """
 
     name: str

@@ -32,7 +32,7 @@ ORIGINAL = "k-nearest neighbours, k=2 (the original's)"
 
 
 def candidates(seed: int = 0) -> dict[str, Pipeline]:
-    """The classifiers compared. Each takes the four raw measurements in centimetres."""
+    """Return the classifiers to compare. Each takes the four raw measurements in centimetres."""
     neighbours = KNeighborsClassifier(n_neighbors=15)
     forest = RandomForestClassifier(100, min_samples_leaf=3, random_state=seed)
     support_vectors = CalibratedClassifierCV(SVC(), ensemble=False)
@@ -49,10 +49,10 @@ def candidates(seed: int = 0) -> dict[str, Pipeline]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What cross-validation found: a table for people, and each fold's held-out probabilities."""
+    """The result of cross-validation: a table for people, and each fold's held-out probabilities."""
 
     table: pd.DataFrame  # a row per candidate, best first: accuracy and log loss with intervals
-    held_out: dict[str, pd.DataFrame]  # candidate -> species, p_setosa, ... (repeats x flowers)
+    held_out: dict[str, pd.DataFrame]  # candidate -> species, p_setosa, ...; repeats x flowers rows
     repeats: int
     folds: int
     seed: int
@@ -63,7 +63,10 @@ class Comparison:
 
 
 def load_training_rows(store: Store) -> pd.DataFrame:
-    """The real flowers of the store: synthetic ones never train the model that predicts them."""
+    """Return the real flowers of the store. Synthetic ones never train the model that predicts them.
+
+    Raises NotFound where there are none.
+    """
     flowers = store.read(FLOWERS)
     real = flowers[flowers["source"] == REAL].reset_index(drop=True)
     if real.empty:
@@ -75,10 +78,10 @@ def load_training_rows(store: Store) -> pd.DataFrame:
 
 
 def compare(flowers: pd.DataFrame, repeats: int = 10, folds: int = 5, seed: int = 0) -> Comparison:
-    """Every candidate on the same repeated, stratified folds; best means lowest log loss.
+    """Score every candidate on the same repeated, stratified folds. The lowest log loss is best.
 
-    Log loss rewards a classifier for probabilities that are both right and honest, which accuracy
-    on 150 flowers can hardly tell apart.
+    Log loss measures whether probabilities are right and calibrated. Accuracy on 150 flowers hardly
+    separates the candidates.
     """
     x, y = flowers[FEATURES], flowers["species"]
     splits = list(
@@ -92,13 +95,13 @@ def compare(flowers: pd.DataFrame, repeats: int = 10, folds: int = 5, seed: int 
     return Comparison(table, held_out, repeats, folds, seed)
 
 
-def accuracy_of_the_procedure(
+def nested_cross_validation(
     flowers: pd.DataFrame, repeats: int = 10, folds: int = 5, seed: int = 0
 ) -> dict[str, float]:
-    """Accuracy with its interval when the choice among candidates is part of what is tested.
+    """Return accuracy and log loss, with intervals, where choosing a candidate is tested as well.
 
-    The best of several on the same folds looks a little better than it is. Here each fold's
-    training rows choose anew, by inner cross-validation (nested cross-validation).
+    The best of several candidates on the same folds looks a little better than it is. Here an inner
+    cross-validation on each fold's training rows chooses the candidate.
     """
     x, y = flowers[FEATURES], flowers["species"]
     splits = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
@@ -112,14 +115,14 @@ def accuracy_of_the_procedure(
 
 
 def confusion(held_out: pd.DataFrame) -> pd.DataFrame:
-    """Flowers of each species (rows) by predicted species (columns), all three always shown."""
+    """Count flowers by species (rows) and predicted species (columns), always all three."""
     predicted = held_out[[f"p_{s}" for s in SPECIES]].to_numpy().argmax(axis=1)
     counts = pd.crosstab(held_out["species"], np.array(SPECIES)[predicted])
     return counts.reindex(index=SPECIES, columns=SPECIES, fill_value=0)
 
 
 def register(store: Store, flowers: pd.DataFrame, comparison: Comparison) -> ModelVersion:
-    """Fit the best candidate on all real flowers and register it with its record."""
+    """Fit the best candidate on all real flowers and register it with its metrics and metadata."""
     name = comparison.best
     pipeline = clone(candidates(comparison.seed)[name]).fit(flowers[FEATURES], flowers["species"])
     metrics = {k: float(v) for k, v in comparison.table.loc[name].items()}
@@ -144,14 +147,14 @@ def register(store: Store, flowers: pd.DataFrame, comparison: Comparison) -> Mod
 def run(
     store: Store, repeats: int = 10, folds: int = 5, seed: int = 0
 ) -> tuple[ModelVersion, Comparison]:
-    """The training pipeline: read, compare, register."""
+    """Run the training pipeline: read the flowers, compare the candidates, register the best."""
     flowers = load_training_rows(store)
     comparison = compare(flowers, repeats, folds, seed)
     return register(store, flowers, comparison), comparison
 
 
 def _held_out(candidate: Pipeline, x: pd.DataFrame, y: pd.Series, splits: list) -> pd.DataFrame:
-    """Each test fold's true species and predicted probabilities, with the fold's number."""
+    """Return each test fold's true species and predicted probabilities, with the fold's number."""
     parts = []
     for fold, (train, test) in enumerate(splits):
         model = clone(candidate).fit(x.iloc[train], y.iloc[train])
@@ -163,14 +166,14 @@ def _held_out(candidate: Pipeline, x: pd.DataFrame, y: pd.Series, splits: list) 
 
 
 def _score(held_out: pd.DataFrame, overlap: float) -> dict[str, float]:
-    """Mean accuracy and log loss over folds, each with its 95 % interval."""
+    """Return mean accuracy and log loss over folds, each with its 95 % interval."""
     columns = [f"p_{s}" for s in SPECIES]
     accuracy, loss = [], []
     for _, fold in held_out.groupby("fold"):
         chosen = np.array(SPECIES)[fold[columns].to_numpy().argmax(axis=1)]
         accuracy.append(accuracy_score(fold["species"], chosen))
         loss.append(log_loss(fold["species"], fold[columns], labels=SPECIES))
-    scores = {}
+    scores: dict[str, float] = {}
     for name, values in (("accuracy", accuracy), ("log_loss", loss)):
         low, high = interval(np.array(values), overlap)
         scores |= {name: float(np.mean(values)), f"{name}_low": low, f"{name}_high": high}
@@ -179,10 +182,11 @@ def _score(held_out: pd.DataFrame, overlap: float) -> dict[str, float]:
 
 
 def interval(values: np.ndarray, overlap: float, level: float = 0.95) -> tuple[float, float]:
-    """A t interval for a mean over repeated folds, whose training sets overlap.
+    """Return a t interval for a mean over repeated folds, whose training sets overlap.
 
-    `overlap` is test size / training size. Nadeau and Bengio (2003): the variance of the mean is
-    (1/n + overlap) s^2, not s^2/n, since the folds are not independent.
+    `overlap` is test size / training size. The folds are not independent, so the variance of the
+    mean is (1/n + overlap) s^2, not s^2/n. Source: Nadeau and Bengio (2003), "Inference for the
+    Generalization Error".
     """
     spread = np.sqrt((1 / len(values) + overlap) * values.var(ddof=1))
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * spread
@@ -190,7 +194,7 @@ def interval(values: np.ndarray, overlap: float, level: float = 0.95) -> tuple[f
 
 
 def _snapshot(flowers: pd.DataFrame) -> dict[str, object]:
-    """Which rows a model was made from: enough to find out whether they have changed."""
+    """Describe the rows a model was trained on, so that a change in them can be found later."""
     content = flowers.to_csv(index=False).encode()
     return {
         "group": FLOWERS.label,
@@ -201,7 +205,7 @@ def _snapshot(flowers: pd.DataFrame) -> dict[str, object]:
 
 
 def _card(comparison: Comparison, metadata: dict) -> str:
-    """The model card, in Markdown."""
+    """Return the model card in Markdown."""
     lines = [
         f"| {name} | {r.accuracy:.3f} ({r.accuracy_low:.3f} to {r.accuracy_high:.3f}) "
         f"| {r.log_loss:.3f} ({r.log_loss_low:.3f} to {r.log_loss_high:.3f}) |"
@@ -216,7 +220,7 @@ the length and width of its sepals and petals in centimetres.
 - **Chosen by:** lowest log loss in repeated stratified cross-validation, {metadata["validation"]}.
 - **Limits:** three species of one genus, measured in one place in the 1930s. Any flower gets one
   of the three names. The best of several candidates on the same folds looks slightly better than
-  it is: `benchmarks/iris.py` measures by how much.
+  it is; `benchmarks/iris.py` measures by how much.
 
 | candidate | accuracy (95 % interval) | log loss (95 % interval) |
 |---|---|---|

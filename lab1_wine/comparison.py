@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from scipy import stats
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.compose import make_column_transformer
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import (
@@ -35,9 +35,9 @@ BEST = "trees and kernel, twice the trees"
 
 
 def candidates(seed: int = 0, trees: int = TREES) -> dict[str, Pipeline]:
-    """The original's five families, then better ones. Each takes FEATURES as a frame.
+    """Return the original's five families of models, then better ones. Each takes FEATURES as a frame.
 
-    `trees` is the size of the registered model; the original's forest is six times that.
+    `trees` is the number of trees in the registered model; the original's forest has six times that.
     """
     return {
         "always the mean": _simple(DummyRegressor()),
@@ -56,14 +56,14 @@ def candidates(seed: int = 0, trees: int = TREES) -> dict[str, Pipeline]:
 
 
 def forest(trees: int = 1200, drop: Sequence[str] = (), seed: int = 0) -> Pipeline:
-    """The original's random forest, the winner of its grid."""
+    """Return the original's random forest, the best of its grid search, without the columns in `drop`."""
     return _simple(
         RandomForestRegressor(trees, min_samples_split=3, random_state=seed, n_jobs=1), drop=drop
     )
 
 
-def _simple(*steps, drop: Sequence[str] = ()) -> Pipeline:
-    """A pipeline on the plain columns, with the wine's type as 0 or 1."""
+def _simple(*steps: BaseEstimator, drop: Sequence[str] = ()) -> Pipeline:
+    """Return a pipeline on the plain columns, with the wine's type as 0 or 1."""
     columns = [name for name in NUMERIC if name not in drop]
     encoder = OneHotEncoder(categories=[TYPES], drop="first", sparse_output=False)
     return make_pipeline(
@@ -72,7 +72,11 @@ def _simple(*steps, drop: Sequence[str] = ()) -> Pipeline:
 
 
 def scores(quality: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """MSE and MAE of the prediction, MSE once rounded half to even, share within one of the truth."""
+    """Return a prediction's errors against the quality, in points; both of shape (wines,).
+
+    MSE and MAE of the prediction, MSE after rounding half to even, and the share of rounded
+    predictions within one point.
+    """
     rounded = np.rint(predicted)
     return {
         "mse": float(np.mean((predicted - quality) ** 2)),
@@ -83,7 +87,7 @@ def scores(quality: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
 
 
 def confusion(quality: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
-    """Wines by quality (rows) and rounded prediction (columns), 3 to 9 always shown."""
+    """Count wines by quality (rows) and rounded prediction (columns), always 3 to 9."""
     rounded = np.clip(np.rint(predicted), QUALITIES[0], QUALITIES[-1]).astype(int)
     counts = pd.crosstab(np.asarray(quality), rounded)
     counts = counts.reindex(index=QUALITIES, columns=QUALITIES, fill_value=0)
@@ -93,9 +97,9 @@ def confusion(quality: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
 def compare(
     wines: pd.DataFrame, models: dict[str, Pipeline], seeds: list[int], n_jobs: int = -1
 ) -> pd.DataFrame:
-    """Every model on the same random 80/20 splits; a row per model and seed.
+    """Score every model on the same random 80/20 splits. Returns a row per model and seed.
 
-    What the rows are decides what the scores mean: with duplicates in them, they flatter.
+    The scores are too good where the rows hold duplicates.
     """
     tasks = [(name, seed) for seed in seeds for name in models]
     work = Parallel(n_jobs=n_jobs, return_as="generator")(
@@ -117,8 +121,11 @@ def _score_split(wines: pd.DataFrame, model: Pipeline, seed: int) -> dict[str, f
 
 
 def summary(comparison: pd.DataFrame, against: str = ORIGINAL) -> pd.DataFrame:
-    """Mean scores per model, best first, with 95 % intervals of the MSE (mse_low, mse_high) and of
-    its paired difference to the model `against` (difference, low, high)."""
+    """Return mean scores per model, best first, with 95 % intervals.
+
+    The intervals are those of the MSE (mse_low, mse_high) and of its paired difference to the model
+    `against` (difference, low, high).
+    """
     table = comparison.drop(columns="seed").groupby("model").mean()
     mse = comparison.pivot(index="seed", columns="model", values="mse")
     for name in table.index:
@@ -131,9 +138,10 @@ def summary(comparison: pd.DataFrame, against: str = ORIGINAL) -> pd.DataFrame:
 
 
 def paired_interval(differences: np.ndarray, overlap: float = 0.25) -> tuple[float, float]:
-    """A 95 % t interval for a mean over repeated splits, whose training sets overlap.
+    """Return a 95 % t interval for a mean over repeated splits, whose training sets overlap.
 
-    Nadeau and Bengio (2003): the variance of the mean is (1/n + test/train) s^2. One split has none.
+    `overlap` is test size / training size: the variance of the mean is (1/n + overlap) s^2. One
+    split gives NaN. Source: Nadeau and Bengio (2003), "Inference for the Generalization Error".
     """
     n = len(differences)
     if n < 2:
@@ -143,9 +151,9 @@ def paired_interval(differences: np.ndarray, overlap: float = 0.25) -> tuple[flo
 
 
 def importance(wines: pd.DataFrame, model: Pipeline, folds: int = 5, seed: int = 0) -> pd.DataFrame:
-    """Cross-validated permutation importance: how much MSE grows when a column is shuffled.
+    """Measure how much the MSE grows when a column is shuffled: permutation importance.
 
-    Measured on held-out rows of each fold; a row per feature, most important first.
+    Each fold measures it on its held-out rows. Returns a row per feature, the largest first.
     """
     parts = []
     for train, test in tqdm(

@@ -30,10 +30,10 @@ from labstore.monitor import snapshot
 
 
 def run_daily(store: Store, today: date) -> list[date]:
-    """Add wine and prediction of every date up to today that has none; the dates done.
+    """Add a wine and its prediction for every date up to today that has none.
 
-    Running again, or after any failure, completes what is missing and changes nothing else:
-    every row's id follows from its date and the model's version.
+    Returns the dates done. Running it again, or after any failure, completes what is missing and
+    changes nothing else, since every row's id follows from its date and the model's version.
     """
     predictor, sampler = inference.load(store), generator.load(store)
 
@@ -51,21 +51,27 @@ def run_daily(store: Store, today: date) -> list[date]:
 
 
 def _stored_wine(store: Store, day: date) -> pd.DataFrame:
-    """A wine from a run that failed later: kept, even if another generator is registered now."""
+    """Return the day's wine where an earlier run stored it and then failed, else no rows.
+
+    Such a wine is kept even if another generator is registered now.
+    """
     start = datetime.combine(day, time(), UTC)
     wines = store.read(WINES, since=start, until=start + timedelta(days=1))
     return wines[wines["wine_id"] == features.wine_id(day)]
 
 
 def snapshot_content(store: Store, record: ModelVersion) -> dict[str, Any]:
-    """What the monitor shows, as plain JSON values: no clock in it but the ledger's."""
+    """Return what the monitor shows, as plain JSON values.
+
+    Its only times are those of the ledger, so an unchanged history gives an unchanged snapshot.
+    """
     done = done_dates(store, LEDGER)
     rows = inference.history(store)
     rows = rows[rows["source"] == SYNTHETIC]
     rows = rows.assign(date=rows["tasted_at"].dt.strftime("%Y-%m-%d"))
-    rows = rows.merge(done[["date", "model_version"]])  # a date that a newer model did again, once
-    generator = store.load_model(GENERATOR)
-    data = {record.metadata["data"], generator.metadata["data"]}
+    rows = rows.merge(done[["date", "model_version"]])  # one per date: the ledger's model
+    drawn_by = store.load_model(GENERATOR)
+    data = {record.metadata["data"], drawn_by.metadata["data"]}
     shown = ["date", *FEATURES, "quality", "predicted", "low", "high", "rounded", "model_version"]
     return {
         "lab": "wine",
@@ -79,7 +85,7 @@ def snapshot_content(store: Store, record: ModelVersion) -> dict[str, Any]:
             "mse": record.metrics["mse"],
             "coverage_90": record.metrics["coverage_90"],
         },
-        "generator": generator.metadata["algorithm"],
+        "generator": drawn_by.metadata["algorithm"],
         "training": {
             name: [record.metadata["training_mean"][name], record.metadata["training_sd"][name]]
             for name in NUMERIC
@@ -89,8 +95,8 @@ def snapshot_content(store: Store, record: ModelVersion) -> dict[str, Any]:
 
 
 def write_page(store: Store, folder: Path) -> Path:
-    """The monitor as one static page in a folder."""
-    from lab1_wine import monitor_page  # with its pictures, which the run itself does not need
+    """Write the monitor as one static page into a folder. Returns the folder."""
+    from lab1_wine import monitor_page  # imports matplotlib, which the daily run does not need
 
     return monitor_page.write_static(snapshot.read(store, SNAPSHOT), folder)
 

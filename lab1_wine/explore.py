@@ -1,4 +1,4 @@
-"""Pictures of the wine table, before anything is learnt from it."""
+"""Pictures of the wine table, before any model is trained on it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TITLES = {m.name: m.label for m in MEASUREMENTS}
 
 
 def quality_histogram(wines: pd.DataFrame) -> Figure:
-    """How many wines were given each quality, by type."""
+    """Draw how many wines were given each quality, by type."""
     figure = Figure(figsize=(7, 3.4), layout="constrained")
     axis = figure.subplots()
     counts = pd.crosstab(wines["quality"], wines["wine_type"]).reindex(QUALITIES, fill_value=0)
@@ -32,7 +32,7 @@ def quality_histogram(wines: pd.DataFrame) -> Figure:
 
 
 def correlations(wines: pd.DataFrame) -> Figure:
-    """The correlation matrix of the measurements and quality."""
+    """Draw the correlation matrix of the measurements and quality."""
     columns = [*NUMERIC, "quality"]
     matrix = wines[columns].corr()
     figure = Figure(figsize=(7.6, 6.6), layout="constrained")
@@ -49,7 +49,7 @@ def correlations(wines: pd.DataFrame) -> Figure:
 
 
 def quality_against_features(wines: pd.DataFrame) -> Figure:
-    """The median and middle half of each measurement at each quality, by type."""
+    """Draw the median and middle half of each measurement at each quality, by type."""
     figure = Figure(figsize=(14, 8), layout="constrained")
     axes = figure.subplots(3, 4).ravel()
     for axis, name in zip(axes, NUMERIC, strict=False):
@@ -69,7 +69,7 @@ def quality_against_features(wines: pd.DataFrame) -> Figure:
 
 
 def duplicates(wines: pd.DataFrame) -> pd.DataFrame:
-    """Rows, distinct rows, and how often the most repeated wine occurs, by type."""
+    """Count rows, distinct rows, and how often the most repeated wine occurs, by type."""
     rows = {}
     for wine_type in TYPES:
         of_type = wines[wines["wine_type"] == wine_type]
@@ -86,7 +86,7 @@ def duplicates(wines: pd.DataFrame) -> pd.DataFrame:
 
 
 def red_against_white(wines: pd.DataFrame) -> Figure:
-    """In what red and white wines differ: the difference of their means, in standard deviations."""
+    """Draw how red and white wines differ: the difference of their means, in standard deviations."""
     means = wines.groupby("wine_type")[NUMERIC].mean()
     gap = ((means.loc["red"] - means.loc["white"]) / wines[NUMERIC].std()).sort_values()
     figure = Figure(figsize=(7, 3.8), layout="constrained")

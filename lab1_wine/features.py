@@ -8,6 +8,7 @@ import uuid
 from datetime import UTC, date, datetime, time
 from importlib import resources
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 import pooch
@@ -20,44 +21,55 @@ FILES = {  # name, md5: P. Cortez et al., UCI Machine Learning Repository (2009)
     "red": ("winequality-red.csv", "2daeecee174368f8a33b82c8cccae3a5"),
     "white": ("winequality-white.csv", "5d9ff0f7f716dace19e3ab4578775fd7"),
 }
-PUBLISHED = datetime(2009, 10, 7, tzinfo=UTC)  # when the UCI repository received the tables
+PUBLISHED = datetime(2009, 10, 7, tzinfo=UTC)  # the day UCI's repository received the tables
+
+
+class Generator(Protocol):
+    """What draws a synthetic wine: any generator of generator.py."""
+
+    def sample(self, n: int, seed: int) -> pd.DataFrame:
+        """Return n wines with FEATURES and quality. The same seed gives the same wines."""
 
 
 def load_wines() -> pd.DataFrame:
-    """The 6,497 wines of the UCI repository; without a network, the project's offline sample.
+    """Return the 6,497 wines of the UCI repository, or without a network the offline sample.
 
-    The files are looked for in the folder `wine` of LABS_DATA, then in the cache, then downloaded.
-    The sample's rows say "offline sample" as their source, and everything made from them does.
+    The files are taken from the folder `wine` of LABS_DATA, else from the cache, else downloaded.
+    The sample's rows have "offline sample" as their source, and everything made from them says so.
+    Raises Damaged for a file that is not UCI's.
     """
     try:
         return pd.concat([_table(wine_type) for wine_type in TYPES], ignore_index=True)
     except OSError as error:
         print(
-            f"The UCI tables could not be fetched ({type(error).__name__}). Going on with the OFFLINE "
-            "SAMPLE: synthetic wines, whose scores say nothing about real ones. For the real ones "
-            f"put {' and '.join(name for name, _ in FILES.values())} into a folder wine/ and its "
-            "parent into LABS_DATA."
+            f"The UCI tables could not be fetched ({type(error).__name__}). Using the OFFLINE SAMPLE "
+            "instead: synthetic wines, whose scores say nothing about real ones. For the real ones "
+            f"put {' and '.join(name for name, _ in FILES.values())} into a folder wine/ and set "
+            "LABS_DATA to its parent."
         )
         return offline_sample()
 
 
 def deduplicate(wines: pd.DataFrame) -> pd.DataFrame:
-    """One row per distinct wine: 5,320 of the 6,497. Equal measurements always have equal quality."""
+    """Return one row per distinct wine: 5,320 of the 6,497.
+
+    Wines with equal measurements always have equal quality.
+    """
     return wines.drop_duplicates(DISTINCT, ignore_index=True)
 
 
 def offline_sample() -> pd.DataFrame:
-    """The 1,000 synthetic wines in offline_sample.csv, drawn by make_offline_sample.py."""
+    """Return the 1,000 synthetic wines of offline_sample.csv, drawn by make_offline_sample.py."""
     source = resources.files("lab1_wine").joinpath("offline_sample.csv")
     table = pd.read_csv(source.open(encoding="utf-8"))
     table["wine_id"] = [_id(f"offline-sample/{number}") for number in range(len(table))]
     return _as_rows(table, SAMPLE)
 
 
-def synthetic_wine(generator, day: date) -> pd.DataFrame:
-    """The wine of a day, one row: always the same one for the same date and generator.
+def synthetic_wine(generator: Generator, day: date) -> pd.DataFrame:
+    """Return a day's wine, one row. The same date and generator always give the same wine.
 
-    Its id comes from the date alone; the daily run keeps a wine that the date already has.
+    Its id is made from the date alone, so a date has one wine whatever the generator.
     """
     wine = generator.sample(1, seed=day.toordinal())
     wine["wine_id"] = wine_id(day)
@@ -66,11 +78,15 @@ def synthetic_wine(generator, day: date) -> pd.DataFrame:
 
 
 def wine_id(day: date) -> str:
+    """Return the id of a day's synthetic wine."""
     return _id(f"wine-daily/{day.isoformat()}")
 
 
 def run(store: Store) -> pd.DataFrame:
-    """The feature pipeline: put the measured wines into the store (again changes nothing)."""
+    """Run the feature pipeline: put the measured wines into the store. Returns all stored wines.
+
+    Running it again changes nothing.
+    """
     stored = store.read(WINES)
     if (stored["source"] == REAL).any():
         return stored
@@ -90,7 +106,10 @@ def _table(wine_type: str) -> pd.DataFrame:
 
 
 def _file(wine_type: str) -> Path:
-    """A verified table: from LABS_DATA, the cache, or UCI. OSError when UCI is out of reach."""
+    """Return the path of a verified table: in LABS_DATA, in the cache, or downloaded from UCI.
+
+    Raises OSError where UCI cannot be reached, Damaged for a file that is not UCI's.
+    """
     name, md5 = FILES[wine_type]
     if folder := os.environ.get("LABS_DATA"):
         path = Path(folder) / "wine" / name
@@ -106,7 +125,7 @@ def _file(wine_type: str) -> Path:
             )
         )
     except ValueError as error:
-        raise Damaged(f"What {UCI + name} sent is not the UCI file: {error}") from None
+        raise Damaged(f"{UCI + name} is not the expected file: {error}") from error
 
 
 def _as_rows(table: pd.DataFrame, source: str) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Generators of synthetic wines: fitted once on measured ones, registered, sampled daily.
 
 `Copula` and `Ctgan` have the same three methods: `fit` (a class method), `sample` and `save`.
-What is saved is plain numbers, so that the daily run needs neither torch nor pickle.
+They save plain numbers, so the daily run needs neither torch nor pickle.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,10 +26,13 @@ from sklearn.preprocessing import StandardScaler
 from lab1_wine.schema import DISTINCT, GENERATOR, MEASUREMENTS, NUMERIC
 from labstore import Damaged, ModelVersion, Store, StoreError
 
+if TYPE_CHECKING:  # an extra that few install
+    from ctgan import CTGAN
+
 FILE = "generator.json"
 COLUMNS = [*NUMERIC, "quality"]
 GRID = np.linspace(0, 1, 201)
-GATE = {  # what a generator must reach to be registered
+GATE = {  # the limits that a generator must meet to be registered
     "column_shapes": (0.95, "min"),
     "pair_trends": (0.95, "min"),
     "near_copies": (0.01, "max"),
@@ -39,10 +42,10 @@ GATE = {  # what a generator must reach to be registered
 class Copula:
     """A Gaussian copula for each type of wine.
 
-    It holds every column's quantiles and the correlation of the columns' normal scores, quality
-    being one of the columns. A sample draws correlated normals and turns each into its column's
-    quantile, so single columns keep their shapes and pairs their correlations, but no row is a
-    measured one.
+    It holds every column's quantiles and the correlation of the columns' normal scores; quality is
+    one of the columns. A sample draws correlated normals and turns each into its column's quantile,
+    so columns keep their shapes and pairs their correlations, but no row is a measured one. Source:
+    Nelsen (2006), "An Introduction to Copulas".
     """
 
     def __init__(self, parts: list[dict[str, Any]]):
@@ -50,11 +53,14 @@ class Copula:
 
     @classmethod
     def fit(cls, wines: pd.DataFrame, seed: int = 0) -> Copula:
-        """Fit to rows with FEATURES and quality. Nothing in it is random; `seed` is not used."""
+        """Fit to rows with FEATURES and quality. Nothing is random: `seed` is there for `compare`."""
         return cls([_part(t, rows, len(wines)) for t, rows in wines.groupby("wine_type")])
 
     def sample(self, n: int, seed: int) -> pd.DataFrame:
-        """n wines: FEATURES and quality, in the laboratory's decimals; the same for the same seed."""
+        """Return n wines with FEATURES and quality, rounded as a laboratory rounds them.
+
+        The same seed gives the same wines.
+        """
         random = np.random.default_rng(seed)
         shares = np.array([part["share"] for part in self.parts])
         chosen = random.choice(len(self.parts), n, p=shares / shares.sum())
@@ -63,39 +69,46 @@ class Copula:
         return tidy(pd.concat(wines, ignore_index=True).iloc[order])
 
     def save(self, folder: Path) -> None:
+        """Write the copula's numbers to generator.json in a folder."""
         (Path(folder) / FILE).write_text(json.dumps({"kind": "copula", "parts": self.parts}))
 
 
 class Ctgan:
-    """CTGAN (Xu et al., 2019), the original's generator, by the library of that name.
+    """CTGAN, the original's generator, by the library of that name.
 
-    Its network is a pickle, which is not loaded from a store: saving keeps a bank of drawn rows
-    instead, and sampling from a loaded generator picks among them.
+    Its network could only be saved as a pickle, which can run code when loaded. Saving keeps a bank
+    of drawn rows instead, and a loaded generator samples from them. Source: Xu et al. (2019),
+    "Modeling Tabular Data using Conditional GAN".
     """
 
-    BANK = 5_000
+    BANK_ROWS = 5_000
 
-    def __init__(self, network):
+    def __init__(self, network: CTGAN):
         self.network = network
 
     @classmethod
     def fit(cls, wines: pd.DataFrame, seed: int = 0, epochs: int = 6) -> Ctgan:
-        """Six epochs is the original's setting. Needs the extra `ctgan` (BUSL-1.1 licence)."""
+        """Fit to rows with FEATURES and quality. The original's setting is six epochs.
+
+        Needs the extra `ctgan`, whose licence is BUSL-1.1.
+        """
         import torch
         from ctgan import CTGAN
 
-        torch.manual_seed(seed)  # set_random_state leaves a GPU's generator alone
+        torch.manual_seed(seed)  # with ctgan 0.12.1 set_random_state leaves a GPU unseeded
         network = CTGAN(epochs=epochs, batch_size=500, pac=10, enable_gpu=True)
         network.set_random_state(seed)
         network.fit(wines[DISTINCT], ["wine_type", "quality"])
         return cls(network)
 
     def sample(self, n: int, seed: int) -> pd.DataFrame:
+        """Return n wines with FEATURES and quality. The same seed gives the same wines."""
         self.network.set_random_state(seed)
         return tidy(self.network.sample(n))
 
     def save(self, folder: Path) -> None:
-        bank = self.sample(self.BANK, seed=0).to_dict("list")
+        """Write BANK_ROWS drawn wines to generator.json in a folder."""
+        bank = self.sample(self.BANK_ROWS, seed=0).to_dict("list")
         (Path(folder) / FILE).write_text(json.dumps({"kind": "bank", "rows": bank}))
 
 
@@ -106,11 +119,12 @@ class Bank:
         self.rows = rows
 
     def sample(self, n: int, seed: int) -> pd.DataFrame:
+        """Return n of the rows, some perhaps twice. The same seed gives the same rows."""
         return self.rows.sample(n, replace=True, random_state=seed).reset_index(drop=True)
 
 
 def ctgan_fits(epochs: list[int]) -> dict[str, Callable[..., Ctgan]]:
-    """CTGAN at several numbers of epochs, for `compare`; none where the extra is not installed."""
+    """Return CTGAN's fits at several numbers of epochs, for `compare`; none without the extra."""
     if epochs and importlib.util.find_spec("ctgan") is None:
         print("CTGAN is left out: it is not installed. To have it: pip install 'ml-labs[ctgan]'")
         return {}
@@ -118,23 +132,28 @@ def ctgan_fits(epochs: list[int]) -> dict[str, Callable[..., Ctgan]]:
 
 
 def load(store: Store, version: str = "best") -> Copula | Bank:
-    """A registered generator."""
+    """Load a registered generator.
+
+    Raises NotFound where there is none, Damaged where its file is not a generator's.
+    """
     path = store.load_model(GENERATOR, version).path / FILE
     try:
         saved = json.loads(path.read_text())
-        return (
-            Copula(saved["parts"])
-            if saved["kind"] == "copula"
-            else Bank(pd.DataFrame(saved["rows"]))
-        )
+        kind, numbers = saved["kind"], saved["parts" if saved["kind"] == "copula" else "rows"]
     except (ValueError, KeyError) as error:
         raise Damaged(
-            f"{path} is no generator ({error}). Register one again: notebook 2."
-        ) from None
+            f"{path} does not hold a generator ({error}). Register one again with notebook "
+            "2_training_pipeline."
+        ) from error
+    return Copula(numbers) if kind == "copula" else Bank(pd.DataFrame(numbers))
 
 
 def tidy(wines: pd.DataFrame) -> pd.DataFrame:
-    """Drawn values as a laboratory would report them: rounded, possible, quality a whole number."""
+    """Return drawn values as a laboratory would report them.
+
+    Values are rounded and within the range of the measured wines, quality is a whole number, and
+    total sulfur dioxide is at least its free part.
+    """
     wines = wines.reset_index(drop=True).copy()
     for m in MEASUREMENTS:
         wines[m.name] = wines[m.name].astype(float).clip(*m.seen).round(m.decimals)
@@ -146,10 +165,10 @@ def tidy(wines: pd.DataFrame) -> pd.DataFrame:
     return wines[DISTINCT]
 
 
-def judge(
+def evaluate(
     drawn: pd.DataFrame, train: pd.DataFrame, held_out: pd.DataFrame, seed: int = 0
 ) -> dict[str, float]:
-    """How good drawn rows are, beside the rows they were fitted to and rows not seen.
+    """Measure how good drawn rows are, against the rows fitted to (`train`) and rows not seen.
 
     - column_shapes, pair_trends: SDMetrics' QualityReport with its defaults, against `train`;
     - held_out_shapes, held_out_correlations: SDMetrics' KSComplement and CorrelationSimilarity,
@@ -157,7 +176,7 @@ def judge(
     - synthetic_mse: a random forest trained on drawn rows, tested on held-out measured ones;
     - near_copies: share of rows closer to a training row than 99 % of held-out rows are.
 
-    The rows must be distinct: a held-out copy of a training row would make every distance pass.
+    Raises ValueError where held-out rows repeat training rows: `near_copies` would be meaningless.
     """
     from sdmetrics.column_pairs import CorrelationSimilarity
     from sdmetrics.single_column import KSComplement
@@ -178,7 +197,7 @@ def judge(
 
 
 def quality_report(measured: pd.DataFrame, drawn: pd.DataFrame) -> dict[str, float]:
-    """SDMetrics' quality report: its scores of column shapes and pair trends, 0 to 1."""
+    """Return SDMetrics' scores of column shapes and of pair trends, 0 to 1."""
     from sdmetrics.reports import QualityReport
 
     kinds = {name: {"sdtype": "numerical"} for name in COLUMNS}
@@ -195,9 +214,10 @@ def quality_report(measured: pd.DataFrame, drawn: pd.DataFrame) -> dict[str, flo
 
 
 def near_copies(drawn: pd.DataFrame, train: pd.DataFrame, held_out: pd.DataFrame) -> float:
-    """Share of drawn rows nearer to a training row than the 1 % quantile of held-out rows is.
+    """Return the share of drawn rows closer to a training row than 99 % of held-out rows are.
 
-    Distances are Euclidean over standardised columns.
+    Distances are Euclidean over standardised columns. Raises ValueError where held-out rows repeat
+    training rows.
     """
     scale = StandardScaler().fit(_numbers(train))
     tree = KDTree(scale.transform(_numbers(train)))
@@ -207,14 +227,16 @@ def near_copies(drawn: pd.DataFrame, train: pd.DataFrame, held_out: pd.DataFrame
     }
     limit = np.quantile(nearest["held_out"], 0.01)
     if limit == 0:
-        raise ValueError("Held-out wines repeat training wines: de-duplicate them first.")
+        raise ValueError(
+            "Held-out wines repeat training wines. Remove duplicates first: features.deduplicate(wines)."
+        )
     return float((nearest["drawn"] < limit).mean())
 
 
 def compare(
     wines: pd.DataFrame, fits: dict[str, Callable[..., Any]], seeds: list[int]
 ) -> pd.DataFrame:
-    """Every generator on the same random 80/20 splits: a row per generator and seed."""
+    """Evaluate every generator on the same random 80/20 splits. Returns a row per generator and seed."""
     from sklearn.model_selection import train_test_split
 
     rows = []
@@ -224,13 +246,13 @@ def compare(
             started = time.perf_counter()
             fitted = fit(train, seed=seed)
             seconds = time.perf_counter() - started
-            figures = judge(fitted.sample(len(train), seed), train, held_out, seed)
+            figures = evaluate(fitted.sample(len(train), seed), train, held_out, seed)
             rows.append({"generator": name, "seed": seed, "fit_seconds": seconds, **figures})
     return pd.DataFrame(rows)
 
 
 def passes(figures: pd.Series | dict[str, float]) -> bool:
-    """Whether figures of `judge` reach the gate."""
+    """Return whether the figures of `evaluate` pass the gate."""
     return all(
         figures[name] >= limit if side == "min" else figures[name] <= limit
         for name, (limit, side) in GATE.items()
@@ -246,13 +268,14 @@ def register(
 ) -> ModelVersion:
     """Fit the best generator that passes the gate on all wines and register it.
 
-    Raises StoreError when none does on real wines; on the offline sample the gate is not asked.
+    The best is the one with the lowest synthetic_mse in `report`, the result of `compare`. Raises
+    StoreError where none passes on real wines; on the offline sample one is registered all the same.
     """
     means = report.drop(columns="seed").groupby("generator").mean()
     good = means[means.apply(passes, axis=1)]
     if good.empty and data == "real":
         raise StoreError(f"No generator passes the gate {GATE}:\n{means.round(3).to_string()}")
-    if good.empty:  # a thousand rows are too few for the gate, which is meant for the real table
+    if good.empty:  # the offline sample's thousand rows are too few for the gate's limits
         good = means
     name = good["synthetic_mse"].idxmin()
     metadata = {
@@ -271,9 +294,9 @@ def _numbers(wines: pd.DataFrame) -> pd.DataFrame:
 
 
 def _part(wine_type: str, wines: pd.DataFrame, total: int) -> dict[str, Any]:
-    """One type's copula as plain numbers."""
+    """Fit the copula of one type of wine and return it as plain numbers."""
     scores = norm.ppf((rankdata(wines[COLUMNS], axis=0) - 0.5) / len(wines))
-    # Ties (quality above all) narrow the scores and so their correlation: undo that.
+    # Ties, in quality above all, shrink the scores' spread and so their correlation: undo that.
     narrowed = np.minimum(scores.std(axis=0), 1)
     correlation = np.corrcoef(scores.T) / np.outer(narrowed, narrowed)
     return {
@@ -285,7 +308,7 @@ def _part(wine_type: str, wines: pd.DataFrame, total: int) -> dict[str, Any]:
 
 
 def _factor(correlation: np.ndarray) -> np.ndarray:
-    """The Cholesky factor of a correlation matrix, made positive definite by raising eigenvalues."""
+    """Return the Cholesky factor of a correlation matrix, after raising eigenvalues below 1e-4."""
     correlation = np.clip(correlation, -0.995, 0.995)
     np.fill_diagonal(correlation, 1)
     values, vectors = np.linalg.eigh(correlation)

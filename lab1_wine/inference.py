@@ -27,7 +27,7 @@ class WinePredictor:
     record: ModelVersion
 
     def quality(self, wines: pd.DataFrame) -> pd.DataFrame:
-        """predicted, low, high (90 % interval) and rounded (half to even), a row per wine."""
+        """Return predicted, low, high (90 % interval) and rounded (half to even), a row per wine."""
         inputs = wines[self.record.metadata["features"]]
         predicted = self.pipeline.predict(inputs)
         low, high = interval(self.intervals, predicted, tree_spread(self.pipeline, inputs))
@@ -36,18 +36,18 @@ class WinePredictor:
             found | {"rounded": np.rint(predicted).astype("int64")}, index=wines.index
         )
 
-    def around(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """low and high around predictions made before, from their columns predicted and spread."""
+    def intervals_around(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return low and high around earlier predictions, from their columns predicted and spread."""
         low, high = interval(
             self.intervals, rows["predicted"].to_numpy(), rows["spread"].to_numpy()
         )
         return pd.DataFrame({"low": low, "high": high}, index=rows.index)
 
     def contributions(self, wine: pd.DataFrame) -> pd.Series:
-        """How each measurement moves one wine's prediction, strongest first.
+        """Return how far each measurement moves one wine's prediction, in points, the furthest first.
 
-        The prediction minus what it would be with that one measurement set to the typical (median)
-        value of the wine's type, in quality points. They need not add up: measurements interact.
+        That is the prediction minus what it would be with this one measurement at the median of the
+        wine's type. Measurements interact, so the contributions need not add up.
         """
         typical = self.record.metadata["typical"][wine["wine_type"].iloc[0]]
         others = pd.concat([wine] * len(NUMERIC), ignore_index=True)
@@ -60,21 +60,27 @@ class WinePredictor:
 
 
 def load(store: Store, version: str = "best") -> WinePredictor:
-    """The model of a version, verified before it is read."""
+    """Load the model of a version, after its files have been verified.
+
+    Raises NotFound where there is none, Damaged where a file is missing or has changed.
+    """
     record = store.load_model(MODEL, version)
     pipeline = load_pipeline(record.path, TRUSTED)
     try:
-        return WinePredictor(
-            pipeline, json.loads((record.path / "intervals.json").read_text()), record
-        )
+        intervals = json.loads((record.path / "intervals.json").read_text())
     except (OSError, ValueError) as error:
         raise Damaged(
-            f"{record.path} has no readable intervals.json ({error}). Train again."
-        ) from None
+            f"{record.path} has no readable intervals.json ({error}). Train the model again with "
+            "notebook 2_training_pipeline."
+        ) from error
+    return WinePredictor(pipeline, intervals, record)
 
 
 def predict(predictor: WinePredictor, wines: pd.DataFrame) -> pd.DataFrame:
-    """Rows for PREDICTIONS. Ids come from wine and version: predicting again changes nothing."""
+    """Return rows for PREDICTIONS.
+
+    Ids are made from the wine and the model's version, so predicting again changes nothing.
+    """
     rows = wines[["wine_id", "tasted_at"]].join(predictor.quality(wines))
     rows["model_version"] = predictor.record.version
     rows["prediction_id"] = [
@@ -85,13 +91,13 @@ def predict(predictor: WinePredictor, wines: pd.DataFrame) -> pd.DataFrame:
 
 
 def history(store: Store) -> pd.DataFrame:
-    """Every prediction beside its wine, joined by wine id, oldest first."""
+    """Return every prediction with its wine, joined by wine id, oldest first."""
     wines = store.read(WINES).drop(columns="tasted_at")
     return store.read(PREDICTIONS).merge(wines, on="wine_id", validate="many_to_one")
 
 
 def problems(values: dict[str, Any]) -> list[str]:
-    """What is wrong with a visitor's wine, a sentence each; none when all is well."""
+    """Return a sentence for each thing that is wrong with a visitor's wine."""
     sentences = []
     for m in MEASUREMENTS:
         value = values.get(m.name)
@@ -112,8 +118,8 @@ def problems(values: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def unusual(values: dict[str, float]) -> list[str]:
-    """Measurements outside the range seen in the measured wines, where a prediction is a guess."""
+def unusual(values: dict[str, Any]) -> list[str]:
+    """Describe the measurements outside the measured wines' range, where predictions are guesses."""
     return [
         f"{m.title} {values[m.name]:g} (seen: {m.seen[0]:g} to {m.seen[1]:g})"
         for m in MEASUREMENTS

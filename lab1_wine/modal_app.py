@@ -1,10 +1,10 @@
-"""The Wine lab on Modal: trained once, run every day, its snapshot carried to a Hub data set.
+"""The Wine lab on Modal: trained once, run every day, its snapshot copied to a Hub data set.
 
 modal secret create labs HF_TOKEN=... SNAPSHOT_REPO=owner/name
 modal run lab1_wine/modal_app.py::train
 make deploy-modal-wine
 
-With MONITOR_SPACES=owner/prefix in the secret too, the monitor also becomes a static Space.
+With MONITOR_SPACES=owner/prefix in the secret, the monitor also becomes the static Space owner/prefix-wine.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ image = (
         "sdmetrics==0.32.0",
         "skops==0.16.0",
         "matplotlib==3.11.2",
+        "Jinja2==3.1.6",
         "pandas==2.3.3",
         "pandera==0.35.0",
         "pyarrow==25.0.1",
         "tqdm==4.70.1",
         "huggingface_hub==2.4.0",
     )
-    .add_local_python_source(  # with the sample for days on which the table cannot be fetched
+    .add_local_python_source(  # with the offline sample, for when the table cannot be fetched
         "labstore", "lab1_wine", ignore=~modal.FilePatternMatcher("**/*.py", "**/*.csv")
     )
 )
@@ -43,7 +44,10 @@ image = (
 
 @app.function(image=image, volumes={STORE: volume}, timeout=1800, cpu=2.0)
 def train() -> str:
-    """Fill the volume's store with the measured wines, register model and generator; the model's version."""
+    """Fill the volume's store with the measured wines, register a model and a generator.
+
+    Returns the model's version.
+    """
     from lab1_wine import features, generator, training
     from labstore import open_store
 
@@ -68,7 +72,7 @@ def train() -> str:
     max_containers=1,
 )
 def daily() -> list[str]:
-    """Today's wine and every missed one; the dates done. The snapshot goes to the Hub."""
+    """Do today's wine and every missed one, and send the snapshot to the Hub. Returns the dates done."""
     from lab1_wine import monitor_page
     from lab1_wine.daily import run_daily
     from lab1_wine.schema import SNAPSHOT
@@ -79,7 +83,7 @@ def daily() -> list[str]:
     store = open_store(STORE)
     try:
         done = run_daily(store, datetime.now(UTC).date())
-    finally:  # what was done before a failure is kept, and the ledger says so
+    finally:  # keep what was done before a failure; the ledger lists it
         volume.commit()
     address = snapshot.upload(store, SNAPSHOT, os.environ["SNAPSHOT_REPO"], os.environ["HF_TOKEN"])
     print(f"done: {', '.join(map(str, done)) or 'nothing new'}; snapshot: {address}")

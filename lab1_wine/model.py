@@ -1,14 +1,15 @@
 """The wine pipeline, and the intervals around its predictions. Training fits both, inference uses both.
 
-The pipeline is the mean of two models that err differently: extremely randomised trees, and kernel
-ridge regression. Both see logarithms of the skewed columns and four derived ones; the trees also
-see every sum and difference of two columns, since a tree alone can only cut along single columns.
+The pipeline is the mean of two models that err differently: extremely randomised trees (Geurts et
+al., 2006) and kernel ridge regression. Both see logarithms of the skewed columns and four derived
+columns. The trees also see every sum and difference of two columns, since a tree can only split on
+single columns.
 """
 
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,7 @@ LOGGED = [
 PLAIN = ["citric_acid", "density", "ph"]
 UNLOGGED = ["free_sulfur_dioxide", "total_sulfur_dioxide", "residual_sugar", "alcohol"]
 COLUMNS = [*(f"log_{name}" for name in LOGGED), *PLAIN, "white", *UNLOGGED]
-SUMMED = len(LOGGED) + len(PLAIN)  # the first columns, whose sums and differences the trees see
+SUMMED = len(LOGGED) + len(PLAIN)  # the trees see sums and differences of so many first columns
 
 # Derived columns, each a weighted sum of COLUMNS.
 DERIVED = {
@@ -45,7 +46,19 @@ DERIVED = {
     # What alcohol (lighter than water) and sugar (heavier) do not explain of the density.
     "density_residual": {"density": 1000.0, "alcohol": 1.25, "residual_sugar": -0.38},
 }
-DEFAULTS = {  # what training.search found on the UCI table
+
+
+class Parameters(TypedDict):
+    """The parameters of `wine_pipeline` that `training.search` chooses."""
+
+    max_features: float
+    min_samples_leaf: int
+    length: float
+    alpha: float
+    tree_weight: float
+
+
+DEFAULTS: Parameters = {  # what training.search found on the UCI table
     "max_features": 0.15,
     "min_samples_leaf": 1,
     "length": 8.0,
@@ -53,7 +66,7 @@ DEFAULTS = {  # what training.search found on the UCI table
     "tree_weight": 0.5,
 }
 TREES = 200
-TRUSTED = [  # what the pipeline holds beyond skops' own list
+TRUSTED = [  # types in the pipeline's file that skops does not trust by itself
     "numpy.dot",
     "sklearn.gaussian_process.kernels.Matern",
     "sklearn.tree._tree.Tree",
@@ -72,11 +85,11 @@ def wine_pipeline(
     derived: bool = True,
     seed: int = 0,
 ) -> Pipeline:
-    """An unfitted pipeline from FEATURES (a frame) to quality.
+    """Return an unfitted pipeline from FEATURES (a frame) to quality (points).
 
-    `length` and `alpha` are the kernel's length scale (in standard deviations) and the ridge's
-    penalty, `tree_weight` the trees' share in the mean. Without `derived` both models see the plain
-    columns only, to measure what the derivation is worth.
+    `length` is the kernel's length scale in standard deviations, `alpha` the ridge's penalty and
+    `tree_weight` the trees' share in the mean. Without `derived` both models see the plain columns
+    only, which measures how much the derived ones help.
     """
     forest = ExtraTreesRegressor(
         trees,
@@ -101,7 +114,7 @@ def wine_pipeline(
 
 
 def prepare() -> Pipeline:
-    """FEATURES -> COLUMNS and DERIVED, standardised; shape (rows, 20)."""
+    """Return a step from FEATURES to COLUMNS and DERIVED, standardised; shape (rows, 20)."""
     columns = ColumnTransformer(
         [
             ("log", FunctionTransformer(np.log), LOGGED),
@@ -118,7 +131,7 @@ def prepare() -> Pipeline:
 
 
 def plain() -> Pipeline:
-    """FEATURES as they are, the type as 0 or 1, standardised; shape (rows, 12)."""
+    """Return a step from FEATURES to the same, standardised, the type as 0 or 1; shape (rows, 12)."""
     columns = ColumnTransformer(
         [("type", _type_as_number(), ["wine_type"])], remainder="passthrough"
     )
@@ -126,24 +139,30 @@ def plain() -> Pipeline:
 
 
 def _type_as_number() -> OneHotEncoder:
-    """0 for red, 1 for white."""
+    """Return a step that turns red into 0 and white into 1."""
     return OneHotEncoder(categories=[TYPES], drop="first", sparse_output=False)
 
 
 def _sums_and_differences() -> np.ndarray:
-    """Weights that keep every column and add each sum and difference of two of the first SUMMED."""
+    """Return weights that keep every column and add the first SUMMED columns' sums and differences.
+
+    Shape (columns, columns and pairs).
+    """
     one = np.eye(len(COLUMNS) + len(DERIVED))
     pairs = [one[a] + sign * one[b] for a, b in combinations(range(SUMMED), 2) for sign in (-1, 1)]
     return np.column_stack([*one, *pairs])
 
 
 def _weighted_sums(weights: np.ndarray) -> FunctionTransformer:
-    """A step that multiplies by a matrix, in a form that can be saved without trusting own code."""
+    """Return a step that multiplies by a matrix.
+
+    It uses numpy.dot, so that loading it needs no trust in code of the project's own.
+    """
     return FunctionTransformer(np.dot, kw_args={"b": weights})
 
 
 def tree_spread(pipeline: Pipeline, wines: pd.DataFrame) -> np.ndarray:
-    """How much the trees disagree about each wine: the standard deviation of their answers."""
+    """Return the standard deviation of the trees' answers about each wine; shape (wines,)."""
     trees = pipeline["mean"].named_estimators_["trees"]
     inputs = trees[:-1].transform(pipeline["prepare"].transform(wines)).astype(np.float32)
     answers = [tree.tree_.predict(inputs)[:, 0] for tree in trees[-1].estimators_]
@@ -153,20 +172,21 @@ def tree_spread(pipeline: Pipeline, wines: pd.DataFrame) -> np.ndarray:
 def calibrate(
     quality: np.ndarray, predicted: np.ndarray, spread: np.ndarray, level: float = 0.9
 ) -> dict[str, Any]:
-    """Intervals as plain numbers, from predictions of wines that the model had not seen.
+    """Return intervals as plain numbers, from predictions of wines that the model had not seen.
 
-    Conformal prediction in eight cells (four of the prediction, each halved by the trees' spread):
-    in each, how far below and above the prediction the truth lies in all but (1 - level) / 2 of the
-    cases. After Vovk (2012), "Conditional validity of inductive conformal predictors"; with residuals
-    pooled over folds, as here, the coverage is no theorem but is measured: benchmarks/wine.py.
-    Raises ValueError where a cell has too few wines for the level.
+    The arguments have shape (wines,). This is conformal prediction in eight cells: four of the
+    prediction, each halved by the trees' spread. Each cell holds how far below and above the
+    prediction the quality lies in all but (1 - level) / 2 of the cases. Source: Vovk (2012),
+    "Conditional validity of inductive conformal predictors". Here the residuals are pooled over
+    folds, so the theorem does not apply; benchmarks/wine.py measures the coverage. Raises ValueError
+    where a cell has too few wines for the level.
     """
     edges = np.quantile(predicted, [0.25, 0.5, 0.75])
     band = np.digitize(predicted, edges)
     halves = np.array([np.median(spread[band == i]) for i in range(4)])
-    restless = spread > halves[band]
+    wide = spread > halves[band]
     residual = quality - predicted
-    cells = [[residual[(band == i) & (restless == j)] for j in (False, True)] for i in range(4)]
+    cells = [[residual[(band == i) & (wide == j)] for j in (False, True)] for i in range(4)]
     return {
         "level": level,
         "prediction_edges": edges.tolist(),
@@ -179,7 +199,7 @@ def calibrate(
 def interval(
     intervals: dict[str, Any], predicted: np.ndarray, spread: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The low and high end around each prediction."""
+    """Return the low and high ends around each prediction, each of shape (wines,)."""
     band = np.digitize(predicted, intervals["prediction_edges"])
     half = (spread > np.array(intervals["spread_edges"])[band]).astype(int)
     below, above = np.array(intervals["below"]), np.array(intervals["above"])
@@ -187,7 +207,7 @@ def interval(
 
 
 def _conformal_quantile(scores: np.ndarray, level: float) -> float:
-    """The value that a new score exceeds with probability at most (1 - level) / 2."""
+    """Return the value that a new score exceeds with probability at most (1 - level) / 2."""
     n = len(scores)
     if n < 2 / (1 - level) - 1:
         raise ValueError(f"{n} wines in a cell are too few for {level:.0%} intervals.")

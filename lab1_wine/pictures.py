@@ -1,4 +1,4 @@
-"""The lab's figures about models, generators and predictions, from the frames of the other files."""
+"""The lab's figures of models, generators and predictions. Each takes frames of the other files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TITLES = {m.name: m.title for m in MEASUREMENTS}
 
 
 def models(table: pd.DataFrame) -> Figure:
-    """MSE of every model, and its difference to the original's with a 95 % interval."""
+    """Draw every model's MSE and its difference to the original's, with 95 % intervals."""
     table = table[::-1]
     places = range(len(table))
     figure = Figure(figsize=(11, 4), layout="constrained")
@@ -29,7 +29,7 @@ def models(table: pd.DataFrame) -> Figure:
 
 
 def importance(table: pd.DataFrame) -> Figure:
-    """Cross-validated permutation importance, with one standard deviation over folds."""
+    """Draw cross-validated permutation importance, with one standard deviation over folds."""
     table = table[::-1]
     figure = Figure(figsize=(7, 3.8), layout="constrained")
     axis = figure.subplots()
@@ -44,16 +44,16 @@ def importance(table: pd.DataFrame) -> Figure:
 
 
 def confusion(counts: pd.DataFrame, title: str = "") -> Figure:
-    """Counts by quality (rows) and rounded prediction (columns), with n."""
+    """Draw counts by quality (rows) and rounded prediction (columns)."""
     figure = Figure(figsize=(4.8, 4.4), layout="constrained")
     axis = figure.subplots()
     axis.imshow(np.sqrt(counts), cmap="Purples")  # by square root, so that rare qualities show
     axis.set_xticks(range(len(counts.columns)), counts.columns)
     axis.set_yticks(range(len(counts)), counts.index)
-    most = max(counts.to_numpy().max(), 1)
+    largest = max(counts.to_numpy().max(), 1)
     for i, row in enumerate(counts.to_numpy()):
         for j, n in enumerate(row):
-            colour = "white" if np.sqrt(n) > np.sqrt(most) / 2 else "black"
+            colour = "white" if np.sqrt(n) > np.sqrt(largest) / 2 else "black"
             axis.text(j, i, n, ha="center", va="center", color=colour, fontsize=8)
     axis.set_xlabel("predicted, rounded")
     axis.set_ylabel("quality")
@@ -61,9 +61,9 @@ def confusion(counts: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def intervals(rows: pd.DataFrame, most: int = 60, seed: int = 0) -> Figure:
-    """Some wines' 90 % intervals by prediction; crosses are the qualities that fell outside."""
-    some = rows.sample(min(most, len(rows)), random_state=seed).sort_values("predicted")
+def intervals(rows: pd.DataFrame, max_wines: int = 60, seed: int = 0) -> Figure:
+    """Draw some wines' 90 % intervals by prediction. Crosses are qualities outside theirs."""
+    some = rows.sample(min(max_wines, len(rows)), random_state=seed).sort_values("predicted")
     places = np.arange(len(some))
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axis = figure.subplots()
@@ -83,7 +83,7 @@ def intervals(rows: pd.DataFrame, most: int = 60, seed: int = 0) -> Figure:
 
 
 def generators(measured: pd.DataFrame, drawn: pd.DataFrame) -> Figure:
-    """Every column of measured and drawn wines, one over the other."""
+    """Draw the distribution of every column in measured and in drawn wines."""
     columns = [*NUMERIC, "quality"]
     figure = Figure(figsize=(14, 7), layout="constrained")
     for axis, name in zip(figure.subplots(3, 4).ravel(), columns, strict=True):
@@ -97,9 +97,9 @@ def generators(measured: pd.DataFrame, drawn: pd.DataFrame) -> Figure:
     return figure
 
 
-def contributions(moved: pd.Series, most: int = 6) -> Figure:
-    """Which measurements moved a prediction, in quality points."""
-    shown = moved.head(most)[::-1]
+def contributions(moved: pd.Series, max_bars: int = 6) -> Figure:
+    """Draw which measurements moved a prediction, in quality points."""
+    shown = moved.head(max_bars)[::-1]
     figure = Figure(figsize=(5.4, 2.6), layout="constrained")
     axis = figure.subplots()
     colours = ["#2e8b57" if value > 0 else "#c0392b" for value in shown]
@@ -110,7 +110,7 @@ def contributions(moved: pd.Series, most: int = 6) -> Figure:
 
 
 def error_over_time(rows: pd.DataFrame) -> Figure:
-    """Squared error of each day, running mean and that of the last 30 days."""
+    """Draw each day's squared error, the mean of all days so far and that of the last 30."""
     errors = ((rows["predicted"] - rows["quality"]) ** 2).set_axis(pd.to_datetime(rows["date"]))
     figure = Figure(figsize=(7, 2.8), layout="constrained")
     axis = figure.subplots()
@@ -125,10 +125,11 @@ def error_over_time(rows: pd.DataFrame) -> Figure:
 
 
 def drift(rows: pd.DataFrame, training: dict[str, list[float]], days: int = 30) -> Figure:
-    """How far the last days' mean lies from the training rows', in standard deviations.
+    """Draw how far the last days' mean lies from the training rows', in standard deviations.
 
-    The bars are 95 % intervals of the mean of so many wines; one that stays clear of zero has
-    drifted, though of eleven bars one will now and then do so by chance.
+    `training` holds each column's mean and standard deviation. The bars are 95 % intervals of the
+    mean. A bar that does not reach zero means drift, though of eleven bars one will now and then
+    miss zero by chance.
     """
     recent = rows.tail(days)
     mean, sd = (pd.Series({name: training[name][i] for name in NUMERIC}) for i in (0, 1))

@@ -1,4 +1,4 @@
-"""The names, units and ranges of the Wine lab; every other file takes them from here."""
+"""The names, units and ranges of the Wine lab, which every other file imports from here."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ QUALITIES = list(range(3, 10))  # what tasters gave; the scale itself runs from 
 class Measurement:
     """A laboratory value of a wine.
 
-    `allowed` is what a row may hold; `seen` is what the 6,497 measured wines hold (pages show
-    it). A synthetic wine may leave the second, never the first. `decimals` is how finely the
-    laboratory reported it.
+    `allowed` is the range a row may hold. `seen` is the range of the 6,497 measured wines, which
+    pages show. A synthetic wine may lie outside the second, never outside the first. `decimals` is
+    how many decimals the laboratory reported.
     """
 
     name: str
@@ -60,7 +60,7 @@ MEASUREMENTS = [
 ]
 NUMERIC = [m.name for m in MEASUREMENTS]
 FEATURES = [*NUMERIC, "wine_type"]
-DISTINCT = [*FEATURES, "quality"]  # rows that agree in all of these are copies
+DISTINCT = [*FEATURES, "quality"]  # rows equal in all of these are duplicates
 
 REAL, SAMPLE, SYNTHETIC = "uci", "offline sample", "synthetic"
 

@@ -1,4 +1,4 @@
-"""From the wines in the store to a registered model with honest scores and intervals."""
+"""From the wines in the store to a registered model, with scores and intervals from held-out wines."""
 
 from __future__ import annotations
 
@@ -18,14 +18,22 @@ from sklearn.pipeline import Pipeline
 from tqdm.auto import tqdm
 
 from lab1_wine.comparison import scores
-from lab1_wine.model import DEFAULTS, TREES, calibrate, interval, tree_spread, wine_pipeline
+from lab1_wine.model import (
+    DEFAULTS,
+    TREES,
+    Parameters,
+    calibrate,
+    interval,
+    tree_spread,
+    wine_pipeline,
+)
 from lab1_wine.schema import DISTINCT, FEATURES, MEASUREMENTS, MODEL, NUMERIC, REAL, SAMPLE, WINES
 from labstore import ModelVersion, NotFound, Store
 from labstore.skops_io import save_pipeline
 
 BANDS = {"3-4": (3, 4), "5": (5, 5), "6": (6, 6), "7": (7, 7), "8-9": (8, 9)}
 
-GRID = {  # what the search tries: trees and kernel are searched apart, then how to mix them
+GRID = {  # what the search tries: trees and kernel separately, then their weights
     "trees": {"max_features": [0.15, 0.3], "min_samples_leaf": [1, 2]},
     "kernel": {"length": [5.0, 8.0, 12.0], "alpha": [0.4, 0.6, 0.9]},
     "tree_weight": [0.3, 0.4, 0.5, 0.6, 0.7],
@@ -33,10 +41,11 @@ GRID = {  # what the search tries: trees and kernel are searched apart, then how
 
 
 def load_training_rows(store: Store) -> tuple[pd.DataFrame, str]:
-    """Distinct wines to train on, and what they are: "real" or "offline sample".
+    """Return distinct wines to train on, and what they are: "real" or "offline sample".
 
-    Synthetic wines of the daily run never train anything. Duplicates (a fifth of the UCI rows) go:
-    with a copy among the training rows, a test row is recognised instead of predicted.
+    Synthetic wines of the daily run never train anything. Duplicates, a fifth of the UCI rows, are
+    removed: a test row with a copy among the training rows is recognised instead of predicted.
+    Raises NotFound where there are no wines.
     """
     wines = store.read(WINES)
     for source, data in ((REAL, "real"), (SAMPLE, SAMPLE)):
@@ -53,12 +62,12 @@ def load_training_rows(store: Store) -> tuple[pd.DataFrame, str]:
 
 def search(
     wines: pd.DataFrame, grid: dict[str, Any] = GRID, folds: int = 5, seed: int = 0, trees: int = 60
-) -> tuple[dict[str, float], pd.DataFrame]:
-    """The best parameters of `wine_pipeline` by cross-validation, and a row per trial.
+) -> tuple[Parameters, pd.DataFrame]:
+    """Return the best parameters of `wine_pipeline` by cross-validation, and a row per trial.
 
-    Trees and kernel are searched apart on the same folds and then mixed, which needs no further
-    fits: a few minutes on two cores, where the whole product would take an hour. The search uses
-    fewer trees than the final model has, to be quick.
+    Trees and kernel are searched separately on the same folds and then mixed, which needs no
+    further fits: a few minutes on two cores instead of an hour for all combinations. To save time
+    the search uses fewer trees than the final model.
     """
     settings = [("trees", s) for s in _product(grid["trees"])]
     settings += [("kernel", s) for s in _product(grid["kernel"])]
@@ -80,9 +89,15 @@ def search(
         float(np.mean((w * trees_alone + (1 - w) * kernel_alone - quality) ** 2))
         for w in grid["tree_weight"]
     ]
-    chosen = settings[best["trees"]][1] | settings[best["kernel"]][1]
-    chosen["tree_weight"] = float(mixes.loc[mixes["mse"].idxmin(), "tree_weight"])
-    return chosen, pd.concat([trials, mixes], ignore_index=True)
+    trees_setting, kernel_setting = settings[best["trees"]][1], settings[best["kernel"]][1]
+    parameters: Parameters = {
+        "max_features": trees_setting["max_features"],
+        "min_samples_leaf": trees_setting["min_samples_leaf"],
+        "length": kernel_setting["length"],
+        "alpha": kernel_setting["alpha"],
+        "tree_weight": float(mixes.loc[mixes["mse"].idxmin(), "tree_weight"]),
+    }
+    return parameters, pd.concat([trials, mixes], ignore_index=True)
 
 
 def _product(choices: dict[str, list]) -> list[dict[str, Any]]:
@@ -90,7 +105,7 @@ def _product(choices: dict[str, list]) -> list[dict[str, Any]]:
 
 
 def _held_out_part(wines: pd.DataFrame, part: str, pipeline: Pipeline, splits: list) -> np.ndarray:
-    """Out-of-fold predictions of one half of the pipeline: "trees" or "kernel"."""
+    """Return out-of-fold predictions of one half of the pipeline, `part` "trees" or "kernel"."""
     alone = Pipeline(
         [("prepare", pipeline["prepare"]), (part, dict(pipeline["mean"].estimators)[part])]
     )
@@ -103,12 +118,15 @@ def _held_out_part(wines: pd.DataFrame, part: str, pipeline: Pipeline, splits: l
 
 def held_out(
     wines: pd.DataFrame,
-    parameters: dict[str, float],
+    parameters: Parameters,
     folds: int = 5,
     seed: int = 0,
     trees: int = TREES,
 ) -> pd.DataFrame:
-    """Each wine as predicted by a model fitted without its fold: quality, predicted, spread, fold."""
+    """Predict each wine with a model fitted without its fold.
+
+    Returns quality, predicted, spread (of the trees) and fold, a row per wine.
+    """
     pipeline = wine_pipeline(**parameters, trees=trees, seed=seed)
     splits = KFold(folds, shuffle=True, random_state=seed + 1).split(wines)
     work = Parallel(n_jobs=-1, return_as="generator")(
@@ -128,25 +146,34 @@ def _predict_fold(pipeline: Pipeline, train: pd.DataFrame, rows: pd.DataFrame) -
 
 
 def coverage(found: pd.DataFrame, level: float = 0.9) -> dict[str, Any]:
-    """What intervals calibrated on the other folds cover: in all, by band of quality, how wide."""
+    """Measure the intervals of each fold as calibrated on the other folds.
+
+    Returns what `summarise_intervals` does.
+    """
     parts = []
     for fold in sorted(found["fold"].unique()):
         others, own = found[found["fold"] != fold], found[found["fold"] == fold]
-        numbers = calibrate(
-            *(others[c].to_numpy() for c in ("quality", "predicted", "spread")), level
-        )
-        parts.append(within(own, numbers))
+        parts.append(within(own, calibrate_on(others, level)))
     return summarise_intervals(pd.concat(parts))
 
 
+def calibrate_on(rows: pd.DataFrame, level: float = 0.9) -> dict[str, Any]:
+    """Calibrate intervals on a frame with quality, predicted and spread. See `calibrate`."""
+    quality, predicted, spread = (
+        rows[name].to_numpy() for name in ("quality", "predicted", "spread")
+    )
+    return calibrate(quality, predicted, spread, level)
+
+
 def within(rows: pd.DataFrame, intervals: dict[str, Any]) -> pd.DataFrame:
-    """Rows of quality, predicted, spread with their interval's width and whether it covers."""
+    """Add to rows of quality, predicted and spread their interval's width and whether it covers."""
     low, high = interval(intervals, rows["predicted"].to_numpy(), rows["spread"].to_numpy())
     covered = (rows["quality"] >= low) & (rows["quality"] <= high)
     return rows.assign(width=high - low, covered=covered)
 
 
 def summarise_intervals(rows: pd.DataFrame) -> dict[str, Any]:
+    """Summarise the result of `within`: coverage and widths, of all wines and by band of quality."""
     bands = {}
     for name, (low, high) in BANDS.items():
         band = rows[rows["quality"].between(low, high)]
@@ -167,7 +194,7 @@ def register(
     store: Store,
     wines: pd.DataFrame,
     data: str,
-    parameters: dict[str, float] = DEFAULTS,
+    parameters: Parameters = DEFAULTS,
     *,
     table: pd.DataFrame | None = None,
     trees: int = TREES,
@@ -175,14 +202,14 @@ def register(
 ) -> tuple[ModelVersion, pd.DataFrame]:
     """Score by five folds, calibrate the intervals on them, fit on all wines, store.
 
-    Returns the version and the held-out predictions. `table` (of `summary`) goes into the card.
+    `table`, made by `comparison.summary`, goes into the model card. Returns the version and the
+    held-out predictions.
     """
     found = held_out(wines, parameters, seed=seed, trees=trees)
-    quality, predicted, spread = (found[c].to_numpy() for c in ("quality", "predicted", "spread"))
-    intervals = calibrate(quality, predicted, spread)
+    intervals = calibrate_on(found)
     covered = coverage(found)
     bands = covered.pop("bands")
-    metrics = scores(quality, predicted) | covered
+    metrics = scores(found["quality"].to_numpy(), found["predicted"].to_numpy()) | covered
     pipeline = wine_pipeline(**parameters, trees=trees, seed=seed)
     pipeline.fit(wines[FEATURES], wines["quality"])
     metadata = _metadata(wines, data, parameters, trees, seed) | {"bands": bands}
@@ -199,9 +226,9 @@ def register(
 
 
 def _metadata(
-    wines: pd.DataFrame, data: str, parameters: dict[str, float], trees: int, seed: int
+    wines: pd.DataFrame, data: str, parameters: Parameters, trees: int, seed: int
 ) -> dict[str, Any]:
-    """What the model was made from, and what pages need to know of it."""
+    """Return what the model was made from, and what pages show about it."""
     return {
         "algorithm": f"mean of {trees} extremely randomised trees and Matern kernel ridge regression",
         "parameters": parameters,
@@ -222,7 +249,7 @@ def _metadata(
 
 
 def _card(metadata: dict[str, Any], metrics: dict[str, float], table: pd.DataFrame | None) -> str:
-    """The model card, in Markdown."""
+    """Return the model card in Markdown."""
     real = metadata["data"] == "real"
     source = (
         "; P. Cortez et al. (2009), CC BY 4.0" if real else ", drawn by the lab's own generator"
@@ -239,12 +266,12 @@ Predicts the quality that tasters gave a Portuguese Vinho Verde (3 to 9) from el
 values and its colour: {metadata["algorithm"]}.
 
 - **Data:** {metadata["snapshot"]["rows"]:,} distinct wines ({metadata["data"]}){source}.
-- **Scores** ({metadata["validation"]}; the parameters were chosen on these wines too, and
-  benchmarks/wine.py measures with the choice made anew in each split): MSE {metrics["mse"]:.3f},
+- **Scores** ({metadata["validation"]}; the parameters were chosen on these wines too, while
+  benchmarks/wine.py chooses them again within each split): MSE {metrics["mse"]:.3f},
   rounded {metrics["mse_rounded"]:.3f}, MAE {metrics["mae"]:.3f}, within one {metrics["within_one"]:.1%}.
 - **Intervals:** nine in ten, measured {metrics["coverage_90"]:.1%}; mean width {metrics["mean_width"]:.2f}.
-- **Limits:** few wines were given 3, 4, 8 or 9, and the model draws those towards the middle: their
-  intervals miss them far more often than one time in ten (below). One region, one panel.
+- **Limits:** few wines were given 3, 4, 8 or 9, and the model pulls those towards the middle: their
+  intervals miss them far more often than one time in ten (below). One region, one tasting panel.
 
 | quality given | wines | covered | mean width |
 |---|---|---|---|

@@ -1,10 +1,12 @@
 """The Iris page: four measurements in, a species with its probabilities and a drawn flower out.
 
-Runs locally (`make ui-iris`); the folder holds what a Hugging Face Space needs besides the
-packages lab1_iris and labstore. The store is LABS_STORE.
+Runs locally (`make ui-iris`), and as a Hugging Face Space beside the packages lab1_iris and
+labstore. LABS_STORE names the store.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import gradio as gr
 import pandas as pd
@@ -14,11 +16,12 @@ from lab1_iris.schema import FEATURES, MEASUREMENTS
 from labstore import Store, StoreError, open_store
 from labstore.monitor import html
 
+Answer = Callable[..., tuple[dict[str, float] | None, str, str]]
 EXAMPLES = [[5.1, 3.5, 1.4, 0.2], [6.0, 2.9, 4.5, 1.5], [6.6, 3.0, 5.6, 2.1], [7.9, 3.8, 6.4, 2.0]]
 
 
 def build(store: Store) -> gr.Blocks:
-    """The page on a store; without a model in it, the page says how to get one."""
+    """Build the page on a store. Where the store has no model, the page explains how to get one."""
     with gr.Blocks(title="Which iris?", analytics_enabled=False) as blocks:
         gr.Markdown("# Which iris?\nMeasure a flower and see which of three irises it resembles.")
         try:
@@ -26,7 +29,7 @@ def build(store: Store) -> gr.Blocks:
         except StoreError as error:
             gr.HTML(html.message([f"No prediction can be made yet. {error}"]))
             return blocks
-        blocks.load(*_layout(classifier))  # the page opens with an answer
+        blocks.load(*_layout(classifier))  # so that it opens with a prediction
         record = classifier.record
         gr.Markdown(
             f"Model: {record.metadata['algorithm']}, version {record.version}; cross-validated "
@@ -37,8 +40,8 @@ def build(store: Store) -> gr.Blocks:
     return blocks
 
 
-def _layout(classifier: inference.Classifier) -> tuple:
-    """Inputs, button and outputs; what the button does, with its inputs and outputs."""
+def _layout(classifier: inference.Classifier) -> tuple[Answer, list, list]:
+    """Lay out inputs, button and outputs. Returns what the button does, its inputs and outputs."""
     with gr.Row():
         with gr.Column():
             inputs = [
@@ -65,18 +68,19 @@ def _layout(classifier: inference.Classifier) -> tuple:
     return answer, inputs, outputs
 
 
-def predictor(classifier: inference.Classifier):
-    """What the button does: four numbers -> probabilities, drawing, messages."""
+def predictor(classifier: inference.Classifier) -> Answer:
+    """Return what the button does: four lengths in cm -> probabilities, drawing, messages."""
 
-    def answer(*numbers: float | None):
-        values = dict(zip(FEATURES, numbers, strict=True))
-        if problems := inference.problems(values):
+    def answer(*numbers: float | None) -> tuple[dict[str, float] | None, str, str]:
+        given = dict(zip(FEATURES, numbers, strict=True))
+        if problems := inference.problems(given):
             return None, "", html.message(problems)
-        found = classifier.probabilities(pd.DataFrame([values], dtype=float)).iloc[0].to_dict()
-        unusual = inference.unusual(values)
+        lengths = {name: float(value) for name, value in given.items() if value is not None}
+        found = classifier.probabilities(pd.DataFrame([lengths])).iloc[0]
+        unusual = inference.unusual(lengths)
         notes = ["Outside what was measured, so this is a guess: " + "; ".join(unusual) + "."]
-        drawing = flower.draw(*numbers, species=max(found, key=found.get))
-        return found, drawing, html.message(notes) if unusual else ""
+        drawing = flower.draw(**lengths, species=found.idxmax())
+        return found.to_dict(), drawing, html.message(notes) if unusual else ""
 
     return answer
 

@@ -1,7 +1,7 @@
 """The Iris monitor: how the daily predictions turn out. It reads the published snapshot only.
 
-Runs locally (`make ui-iris-monitor`), and as a Hugging Face Space beside the lab's packages.
-The snapshot is the file or https:// address in LABS_SNAPSHOT, else the newest one in the store.
+Runs locally (`make ui-iris-monitor`), and as a Hugging Face Space beside the packages lab1_iris and
+labstore. The snapshot is the file or https:// address in LABS_SNAPSHOT, else the store's newest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from labstore.monitor import html, snapshot
 
 
 def content() -> str:
-    """The monitor as HTML; a sentence where there is nothing to show yet."""
+    """Return the monitor as HTML, or a message where there is nothing to show yet."""
     try:
         return monitor_page.render(snapshot.current(SNAPSHOT))
     except StoreError as error:
@@ -23,9 +23,10 @@ def content() -> str:
 
 
 def build() -> gr.Blocks:
+    """Build the page."""
     with gr.Blocks(title=monitor_page.TITLE, analytics_enabled=False) as blocks:
         gr.Markdown(f"# {monitor_page.TITLE}\n{monitor_page.SUBTITLE}")
-        gr.HTML(content, elem_id="monitor")  # a function: asked anew at each visit
+        gr.HTML(content, elem_id="monitor")  # a function, so called at each visit
     return blocks
 
 

@@ -1,11 +1,13 @@
 """The Wine page: eleven measurements and a colour in, a predicted quality with its interval out.
 
-Runs locally (`make ui-wine`), and as a Hugging Face Space beside the lab's packages. The store is LABS_STORE.
+Runs locally (`make ui-wine`), and as a Hugging Face Space beside the packages lab1_wine and
+labstore. LABS_STORE names the store.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -15,7 +17,7 @@ from lab1_wine.schema import MEASUREMENTS, TYPES
 from labstore import StoreError, default_address, open_store
 from labstore.monitor import html
 
-# Wines as one might meet them, in the order of MEASUREMENTS.
+# Invented but typical wines, their values in the order of MEASUREMENTS.
 PRESETS = {
     "A light white": ("white", [6.5, 0.26, 0.3, 1.8, 0.04, 32, 112, 0.9912, 3.2, 0.46, 11.2]),
     "A sweet white": ("white", [7.2, 0.28, 0.36, 14.5, 0.048, 48, 170, 0.9985, 3.12, 0.45, 9.2]),
@@ -31,15 +33,15 @@ PRESETS = {
 
 @st.cache_resource(ttl="10min", max_entries=1, show_spinner="Loading the model ...")
 def load(address: str) -> inference.WinePredictor:
-    """One model in memory for all visitors; a newly registered one is found within ten minutes."""
+    """Load the model once for all visitors. A newly registered one is found within ten minutes."""
     return inference.load(open_store(address))
 
 
-def choose() -> dict[str, object]:
-    """The form: a preset fills it, every value can be changed."""
+def choose() -> dict[str, Any]:
+    """Show the form and return its values. A preset fills it, and every value can be changed."""
     preset = st.selectbox("Start from", list(PRESETS), key="preset")
     wine_type, values = PRESETS[preset]
-    chosen: dict[str, object] = {
+    chosen: dict[str, Any] = {
         "wine_type": st.radio(
             "Type", TYPES, index=TYPES.index(wine_type), horizontal=True, key=f"type {preset}"
         )
@@ -57,8 +59,8 @@ def choose() -> dict[str, object]:
     return chosen
 
 
-def show(predictor: inference.WinePredictor, values: dict[str, object]) -> None:
-    """The prediction for valid values, or what is wrong with them."""
+def show(predictor: inference.WinePredictor, values: dict[str, Any]) -> None:
+    """Show the prediction for valid values, or what is wrong with them."""
     if problems := inference.problems(values):
         st.html(html.message(problems))
         return
@@ -81,9 +83,10 @@ def show(predictor: inference.WinePredictor, values: dict[str, object]) -> None:
 
 
 def main() -> None:
+    """Show the page."""
     st.set_page_config(page_title="How good is the wine?", page_icon="🍷", layout="wide")
     st.title("How good is the wine?")
-    st.write("Eleven laboratory values of a Vinho Verde, and what tasters would say of it.")
+    st.write("Eleven laboratory values of a Vinho Verde, and how tasters would rate it.")
     try:
         predictor = load(default_address())
     except StoreError as error:
@@ -96,8 +99,8 @@ def main() -> None:
     st.caption(
         f"Model: {record.metadata['algorithm']}, version {record.version}. Mean squared error "
         f"{record.metrics['mse']:.3f}, within one point {record.metrics['within_one']:.0%}, measured on "
-        "wines it had not seen. Rare qualities (3, 4, 8, 9) are drawn towards the middle, and their "
-        "intervals miss more often."
+        "wines it had not seen. Predictions of rare qualities (3, 4, 8, 9) are pulled towards the "
+        "middle, and their intervals miss more often."
     )
 
 

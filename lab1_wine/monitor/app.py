@@ -1,7 +1,7 @@
 """The Wine monitor: how the daily predictions turn out. It reads the published snapshot only.
 
-Runs locally (`make ui-wine-monitor`), and as a Hugging Face Space beside the lab's packages.
-The snapshot is the file or https:// address in LABS_SNAPSHOT, else the newest one in the store.
+Runs locally (`make ui-wine-monitor`), and as a Hugging Face Space beside the packages lab1_wine and
+labstore. The snapshot is the file or https:// address in LABS_SNAPSHOT, else the store's newest.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from labstore.monitor import html, snapshot
 
 
 def main() -> None:
+    """Show the page."""
     st.set_page_config(page_title=monitor_page.TITLE, page_icon="📈", layout="wide")
     st.title(monitor_page.TITLE)
     st.write(monitor_page.SUBTITLE)

@@ -1,1 +1,1 @@
-"""What the labs' monitors share; the store itself needs none of it."""
+"""What the labs' monitors and pages share. The store itself uses none of it."""

@@ -6,9 +6,28 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from markupsafe import Markup
+
 from labstore.contract import StoreError
+from labstore.monitor import html
 
 COLOURS = {"green": "#2e8b57", "amber": "#d98e04", "red": "#c0392b"}
+DAY_DONE, DAY_MISSING = "#7fb89a", "#c0392b"
+
+LIGHT = """\
+<div class="freshness" data-colour="{{ fresh.colour }}">
+{#- -#}
+<span style="display:inline-block;width:12px;height:12px;border-radius:50%;background:{{ light }};\
+margin-right:8px"></span>
+{#- -#}
+<strong>{{ fresh.colour }}</strong> &middot; {{ fresh.sentence }}<br>
+{#- -#}
+<div style="margin-top:6px">
+{%- for day, done in fresh.days -%}
+<span title="{{ day }}{{ '' if done else ': missing' }}" style="display:inline-block;width:10px;\
+height:18px;margin-right:2px;border-radius:2px;background:{{ day_done if done else day_missing }}"></span>
+{%- endfor -%}
+</div></div>"""
 
 
 @dataclass(frozen=True)
@@ -21,10 +40,11 @@ class Freshness:
 
 
 def freshness(content: dict[str, Any], now: datetime | None = None, days: int = 30) -> Freshness:
-    """The one rule of both monitors.
+    """Apply the one rule of every monitor to a snapshot.
 
-    Green: today's or yesterday's row is there and no recent day is missing. Amber: two or three
-    days behind, or a day missing. Red: further behind.
+    Green: today's or yesterday's row is there and none of the last `days` days is missing. Amber:
+    two or three days behind, or a day missing. Red: further behind. `now` is aware, by default the
+    present. Raises StoreError where the snapshot's dates cannot be read.
     """
     now = now or datetime.now(UTC)
     try:
@@ -37,7 +57,7 @@ def freshness(content: dict[str, Any], now: datetime | None = None, days: int = 
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StoreError(
             f"The snapshot's dates are unreadable ({error}). Run the daily job again."
-        ) from None
+        ) from error
     strip = [(day, day in done) for day in recent if day >= first]
     missing = sum(not there for _, there in strip)
     behind = (now.date() - through).days
@@ -52,18 +72,7 @@ def _ago(hours: float) -> str:
     return f"{max(hours, 0):.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
 
 
-def freshness_html(fresh: Freshness) -> str:
-    """The sentence with its light, and a strip with a mark per recent day."""
-    marks = "".join(
-        f'<span title="{day}{"" if there else ": missing"}" style="display:inline-block;width:10px;'
-        f"height:18px;margin-right:2px;border-radius:2px;"
-        f'background:{"#7fb89a" if there else "#c0392b"}"></span>'
-        for day, there in fresh.days
-    )
-    return (
-        f'<div class="freshness" data-colour="{fresh.colour}">'
-        f'<span style="display:inline-block;width:12px;height:12px;border-radius:50%;'
-        f'background:{COLOURS[fresh.colour]};margin-right:8px"></span>'
-        f"<strong>{fresh.colour}</strong> &middot; {fresh.sentence}<br>"
-        f'<div style="margin-top:6px">{marks}</div></div>'
-    )
+def freshness_html(fresh: Freshness) -> Markup:
+    """Return the light, the sentence beside it, and a strip with a mark per recent day."""
+    colours = {"light": COLOURS[fresh.colour], "day_done": DAY_DONE, "day_missing": DAY_MISSING}
+    return html.fill(LIGHT, fresh=fresh, **colours)

@@ -1,22 +1,23 @@
 """A monitor as one HTML file that needs no server, no store and nothing from elsewhere.
 
-Its content is from the day it was made; how fresh that is, the visitor's browser works out when
-it is looked at, so a page that nobody renews turns amber and then red by itself.
+Its content is from the day it was made. How fresh that is, the visitor's browser works out when the
+page is looked at, so a page that nobody renews turns amber and then red by itself.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from datetime import date, datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
+from labstore.monitor import html
 from labstore.monitor.freshness import COLOURS, freshness
 
-# The rule of labstore.monitor.freshness once more, for the browser's clock; a test holds them together.
+# The rule of labstore.monitor.freshness again, for the browser's clock; a test compares the two.
 SCRIPT = """
 const facts = JSON.parse(document.getElementById("facts").textContent), DAY = 86400000;
 const dayOf = text => Date.parse(text) / DAY, textOf = day => new Date(day * DAY).toISOString().slice(0, 10);
@@ -48,7 +49,7 @@ setInterval(show, 600000);
 """
 
 _DIGEST = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-# The browser itself refuses whatever the page does not carry.
+# The policy makes the browser refuse whatever is not part of the page.
 POLICY = (
     f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{_DIGEST}'"
 )
@@ -62,51 +63,70 @@ app_file: index.html
 license: mit
 ---
 
-{subtitle} One page, made anew by the daily run; the light is worked out when it is looked at.
+{subtitle} The daily run renews this page; your browser works out how fresh it is.
 """
 
+LIGHT = """\
+<div class="freshness" data-colour="">Data through {{ through }}, last run {{ last_run }}. \
+A browser with JavaScript shows how fresh that is.</div>\
+<script type="application/json" id="facts">{{ facts | tojson }}</script>"""
 
-def light(content: dict[str, Any]) -> str:
-    """A snapshot's freshness, left to the visitor's browser. Raises StoreError for broken dates."""
-    freshness(content)  # refuses what is not a date
-    through = date.fromisoformat(content["through"]).isoformat()
-    facts = {
-        "through": through,
-        "dates": [date.fromisoformat(day).isoformat() for day in content["dates"]],
-        "last_run": datetime.fromisoformat(content["last_run"]).timestamp() * 1000,
-        "colours": COLOURS,
-    }
-    data = json.dumps(facts).replace("<", "\\u003c")
-    return (
-        f'<div class="freshness" data-colour="">Data through {through}, last run '
-        f"{escape(content['last_run'])}; how fresh that is, a browser with JavaScript works out.</div>"
-        f'<script type="application/json" id="facts">{data}</script>'
-    )
-
-
-def document(title: str, subtitle: str, body: str) -> str:
-    """A whole HTML document around a monitor that was rendered with `light`."""
-    return f"""<!doctype html>
+DOCUMENT = """\
+<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">
-<title>{escape(title)}</title>
-<style>body{{font-family:system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem}}</style>
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
+<title>{{ title }}</title>
+<style>body{font-family:system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem}</style>
 </head>
 <body>
-<h1>{escape(title)}</h1>
-<p>{escape(subtitle)}</p>
-{body}
-<script>{SCRIPT}</script>
+<h1>{{ title }}</h1>
+<p>{{ subtitle }}</p>
+{{ body }}
+<script>{{ script }}</script>
 </body>
 </html>
 """
 
 
+def light(content: dict[str, Any]) -> Markup:
+    """Return a snapshot's freshness as HTML that the visitor's browser works out.
+
+    Raises StoreError where the snapshot's dates cannot be read.
+    """
+    freshness(content)  # raises for a date that is not one
+    through = date.fromisoformat(content["through"]).isoformat()
+    facts = {
+        "through": through,
+        "dates": [date.fromisoformat(day).isoformat() for day in content["dates"]],
+        "last_run": datetime.fromisoformat(content["last_run"]).timestamp() * 1000,  # ms
+        "colours": COLOURS,
+    }
+    return html.fill(LIGHT, through=through, last_run=content["last_run"], facts=facts)
+
+
+def document(title: str, subtitle: str, body: str) -> Markup:
+    """Return a whole HTML document around a monitor that was rendered with `light`.
+
+    `body` is taken as HTML, the other two are escaped.
+    """
+    return html.fill(
+        DOCUMENT,
+        policy=POLICY,
+        title=title,
+        subtitle=subtitle,
+        body=Markup(body),
+        script=Markup(SCRIPT),
+    )
+
+
 def write(folder: Path, title: str, subtitle: str, body: str) -> Path:
-    """Page and header in a folder that any web server, or a static Space, can show."""
+    """Write the page and a Space's header into a folder that any web server can show.
+
+    Returns the folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     header = HEADER.format(title=title, subtitle=subtitle)
     (folder / "README.md").write_text(header, encoding="utf-8")
@@ -115,7 +135,7 @@ def write(folder: Path, title: str, subtitle: str, body: str) -> Path:
 
 
 def upload(folder: Path, space: str, token: str) -> str:
-    """Put such a folder on a static Space, created when it is not there; the page's address."""
+    """Put such a folder on a static Space, created where there is none. Return the page's address."""
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)

@@ -81,14 +81,14 @@ def test_cross_validation_scores_match_scikit_learn():
         assert table.loc[name, "log_loss"] == pytest.approx(-reference["test_neg_log_loss"].mean())
 
 
-def test_the_interval_is_wider_than_one_that_takes_folds_for_independent():
+def test_the_interval_is_wider_than_one_for_independent_folds():
     values = np.random.default_rng(0).normal(0.95, 0.03, 50)
     low, high = training.interval(values, overlap=1 / 4)
     naive = 1.96 * values.std(ddof=1) / np.sqrt(50)
     assert (high - low) / 2 > 3 * naive
 
 
-def test_the_registered_model_is_the_best_one_and_knows_what_it_was_made_from(iris_store):
+def test_the_registered_model_is_the_best_one_and_records_its_data(iris_store):
     record = iris_store.load_model(MODEL)
     assert record.metrics["accuracy"] >= 0.96
     assert record.metadata["snapshot"]["rows"] == 150
@@ -188,10 +188,11 @@ def test_the_flower_is_drawn_to_scale():
 
 @pytest.mark.parametrize("width", [0.3, 2.0, 6.0])
 def test_a_leaf_is_as_wide_as_measured(width):
-    """The widest point of the outline, walked along its first Bezier curve."""
-    path = flower._leaf(5.0 * 100, width * 100, "#fff").split('d="M0 0C')[1].split("C")[0]
+    """The widest point of a sepal's outline, found along its first Bezier curve."""
+    path = flower.draw(5.0, width, 1.5, 0.3).split('d="M0 0C')[1].split("C")[0]
     x1, y1, x2, y2, x3, y3 = map(float, path.split())
     t = np.linspace(0, 1, 1001)
     x = 3 * (1 - t) ** 2 * t * x1 + 3 * (1 - t) * t**2 * x2 + t**3 * x3
-    assert 2 * x.max() == pytest.approx(width * 100, rel=0.01)
-    assert (x3, y3) == (0, -500) and y1 > y2
+    scale = flower.SIZE / 2 / flower.VIEW  # pixels per cm, here written with one decimal
+    assert 2 * x.max() == pytest.approx(width * scale, abs=0.1)
+    assert (x3, y3) == (0, pytest.approx(-5 * scale, abs=0.1)) and y1 > y2

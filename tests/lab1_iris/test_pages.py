@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 from helpers.pages import ROOT, free_port
@@ -28,7 +29,7 @@ def fill(page, name: str, value: str) -> None:
 def test_predict_by_hand_and_by_example_and_bad_input(serve, visit, screenshot, trained_iris):
     page = visit(gradio(serve, APP, LABS_STORE=str(trained_iris)))
     species, notes = page.locator("#species"), page.locator("#notes")
-    species.get_by_text("setosa").first.wait_for()  # the page opens with an answer
+    species.get_by_text("setosa").first.wait_for()  # the page opens with a prediction
     assert "seen: 1 to 6.9 cm" in page.locator("#petal_length").inner_text()
 
     for name, value in zip(
@@ -37,7 +38,9 @@ def test_predict_by_hand_and_by_example_and_bad_input(serve, visit, screenshot, 
         strict=True,
     ):
         fill(page, name, value)
-    page.wait_for_timeout(1000)  # time enough to answer, if it did so before it is asked
+    page.wait_for_timeout(
+        1000
+    )  # long enough for a wrong page to predict before the button is clicked
     assert "Iris setosa" in page.locator("#flower svg").get_attribute("aria-label")
     page.locator("#predict").click()
     page.locator("svg[aria-label*='Iris virginica: sepals 6.6 x 3 cm']").wait_for()
@@ -67,8 +70,13 @@ def test_the_page_without_a_model_says_how_to_get_one(serve, visit, tmp_path):
     page.get_by_role("alert").get_by_text("No prediction can be made yet").wait_for()
 
 
-def test_the_monitor_on_a_store_with_history(serve, visit, screenshot, iris_history):
-    page = visit(gradio(serve, MONITOR, LABS_STORE=str(iris_history)))
+def test_the_monitor_before_and_after_the_first_runs(
+    serve, visit, screenshot, iris_history, tmp_path
+):
+    page = visit(gradio(serve, MONITOR, LABS_STORE=str(tmp_path / "store")))
+    page.get_by_role("alert").get_by_text("There is nothing to show yet").wait_for()
+    shutil.copytree(iris_history, tmp_path / "store")
+    page.reload()
     page.get_by_text("Data through 2026-02-09").wait_for()
     assert page.locator(".freshness").get_attribute("data-colour") in {"green", "amber", "red"}
     assert page.locator(".monitor svg").count() == 2
@@ -86,11 +94,6 @@ def test_the_monitor_reads_a_file_without_any_store(serve, visit, iris_history, 
     file.write_text(json.dumps(content))
     page = visit(gradio(serve, MONITOR, LABS_SNAPSHOT=str(file), LABS_STORE=str(tmp_path / "no")))
     page.get_by_text("Data through 2026-02-09").wait_for()
-
-
-def test_the_monitor_before_the_first_run_says_so(serve, visit, tmp_path):
-    page = visit(gradio(serve, MONITOR, LABS_STORE=str(tmp_path / "nothing")))
-    page.get_by_role("alert").get_by_text("There is nothing to show yet").wait_for()
 
 
 @pytest.fixture
@@ -118,9 +121,9 @@ def content(iris_history):
         lambda c: c["rows"][0].update(petal_length=1e9),
     ],
 )
-def test_a_snapshot_that_is_not_one_is_refused_in_a_sentence(content, spoil):
+def test_a_broken_snapshot_is_refused_in_a_sentence(content, spoil):
     spoil(content)
-    with pytest.raises(StoreError, match="not a whole one"):
+    with pytest.raises(StoreError, match="not a snapshot that the page can show"):
         monitor_page.render(content)
 
 

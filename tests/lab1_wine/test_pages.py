@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 from helpers.pages import ROOT, free_port
+from matplotlib.figure import Figure
 
-from lab1_wine import monitor_page
+from lab1_wine import monitor_page, pictures
 from labstore import StoreError, open_store
 from labstore.monitor import snapshot
 
@@ -29,8 +31,14 @@ def fill(page, label: str, value: str) -> None:
     box.press("Enter")
 
 
-def test_predict_presets_and_bad_input(serve, visit, screenshot, trained_wine):
-    page = visit(streamlit(serve, APP, LABS_STORE=str(trained_wine)))
+def test_predict_presets_and_bad_input_once_there_is_a_model(
+    serve, visit, screenshot, trained_wine, tmp_path
+):
+    page = visit(streamlit(serve, APP, LABS_STORE=str(tmp_path / "store")))
+    page.get_by_text("No prediction can be made yet").wait_for(timeout=60_000)
+    assert "Traceback" not in page.content()
+    shutil.copytree(trained_wine, tmp_path / "store")
+    page.reload()
     page.get_by_text("Predicted quality").wait_for(timeout=60_000)
     page.get_by_text("Offline sample: this model was trained on synthetic wines.").wait_for()
     value = page.get_by_test_id("stMetricValue")
@@ -61,14 +69,13 @@ def test_predict_presets_and_bad_input(serve, visit, screenshot, trained_wine):
     assert "Traceback" not in page.content()
 
 
-def test_the_page_without_a_model_says_how_to_get_one(serve, visit, tmp_path):
-    page = visit(streamlit(serve, APP, LABS_STORE=str(tmp_path / "nothing")))
-    page.get_by_text("No prediction can be made yet").wait_for(timeout=60_000)
-    assert "Traceback" not in page.content()
-
-
-def test_the_monitor_on_a_store_with_history(serve, visit, screenshot, wine_history):
-    page = visit(streamlit(serve, MONITOR, LABS_STORE=str(wine_history)))
+def test_the_monitor_before_and_after_the_first_runs(
+    serve, visit, screenshot, wine_history, tmp_path
+):
+    page = visit(streamlit(serve, MONITOR, LABS_STORE=str(tmp_path / "store")))
+    page.get_by_text("There is nothing to show yet").wait_for(timeout=60_000)
+    shutil.copytree(wine_history, tmp_path / "store")
+    page.reload()
     page.get_by_text("Data through 2026-02-09").wait_for(timeout=60_000)
     for alt in ("confusion matrix", "error over time", "drift"):
         picture = page.get_by_alt_text(alt)
@@ -79,22 +86,21 @@ def test_the_monitor_on_a_store_with_history(serve, visit, screenshot, wine_hist
     screenshot(page, "wine-monitor")
 
 
-def test_the_monitor_before_the_first_run_says_so(serve, visit, tmp_path):
-    page = visit(streamlit(serve, MONITOR, LABS_STORE=str(tmp_path / "nothing")))
-    page.get_by_text("There is nothing to show yet").wait_for(timeout=60_000)
-
-
 @pytest.fixture
 def content(wine_history):
     return json.loads(json.dumps(snapshot.read(open_store(wine_history), "wine_monitor")))
 
 
-def test_a_few_days_in_which_most_qualities_are_missing(content):
+def test_a_few_days_in_which_most_qualities_are_missing(content, monkeypatch):
     content["rows"] = content["rows"][:1]
     assert "n = 1 days" in monitor_page.render(content)
     content["rows"][0].update(quality=10, rounded=2)  # and qualities that nobody has given yet
-    assert monitor_page._confusion(monitor_page._rows(content)).shape == (9, 9)
+    drawn = []
+    monkeypatch.setattr(pictures, "confusion", lambda *counts: drawn.append(counts) or Figure())
     monitor_page.render(content)
+    [(counts, title)] = drawn
+    assert counts.index.tolist() == counts.columns.tolist() == list(range(2, 11))
+    assert title == "all days, n = 1"
 
 
 @pytest.mark.parametrize(
@@ -120,9 +126,9 @@ def test_a_few_days_in_which_most_qualities_are_missing(content):
         lambda c: c["rows"][0].update(quality=150),
     ],
 )
-def test_a_snapshot_that_is_not_one_is_refused_in_a_sentence(content, spoil):
+def test_a_broken_snapshot_is_refused_in_a_sentence(content, spoil):
     spoil(content)
-    with pytest.raises(StoreError, match="not a whole one"):
+    with pytest.raises(StoreError, match="not a snapshot that the page can show"):
         monitor_page.render(content)
 
 

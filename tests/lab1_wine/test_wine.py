@@ -107,7 +107,7 @@ def test_real_wines_are_preferred_to_the_sample_and_synthetic_ones_never_train(w
     assert data == "real" and wines["wine_id"].tolist() == ["a real one"]
 
 
-def test_an_offline_run_after_a_real_one_adds_nothing_and_wins_nothing(
+def test_an_offline_run_after_a_real_one_adds_nothing_and_is_never_best(
     no_network, tmp_path, sample
 ):
     store = open_store(tmp_path / "store")
@@ -246,7 +246,7 @@ def test_the_search_finds_a_planted_best(sample):
     wine_pipeline(**chosen, trees=5).fit(sample[FEATURES], sample["quality"])
 
 
-def test_importance_knows_what_the_label_was_made_from(sample):
+def test_importance_finds_the_column_that_the_label_was_made_from(sample):
     planted = sample.assign(quality=(sample["alcohol"] * 3).round().astype(int))
     table = comparison.importance(planted, comparison.forest(30), folds=3)
     assert table.index[0] == "alcohol"
@@ -320,15 +320,15 @@ def test_drawn_wines_are_possible_rounded_and_whole(sample):
         assert np.allclose(drawn[m.name], drawn[m.name].round(m.decimals))
 
 
-def test_tidying_mends_what_a_network_may_draw(sample):
+def test_tidying_corrects_impossible_values(sample):
     wild = sample[[*FEATURES, "quality"]].head(3).copy()
     wild["quality"] = [2.4, 99, 5.5]
     wild["alcohol"] = [-5.0, 99.0, 10.123456]
     wild["free_sulfur_dioxide"], wild["total_sulfur_dioxide"] = 200.0, 10.0
-    mended = generator.tidy(wild)
-    assert mended["quality"].tolist() == [3, 9, 6]
-    assert mended["alcohol"].tolist() == [8.0, 14.9, 10.12]
-    assert (mended["total_sulfur_dioxide"] == 200.0).all()
+    tidied = generator.tidy(wild)
+    assert tidied["quality"].tolist() == [3, 9, 6]
+    assert tidied["alcohol"].tolist() == [8.0, 14.9, 10.12]
+    assert (tidied["total_sulfur_dioxide"] == 200.0).all()
 
 
 def test_the_same_date_draws_the_same_wine_from_a_stored_generator(wine_store):
@@ -361,34 +361,34 @@ def test_the_gate_lets_only_good_generators_through(sample, tmp_path):
         generator.register(open_store(tmp_path), sample, "real", fits, report.head(1))
 
 
-def test_copies_are_found_out(sample):
+def test_near_copies_are_detected(sample):
     train, held_out = sample.head(700), sample.tail(300)
     assert generator.near_copies(train.head(100), train, held_out) == 1.0
     nudged = train.head(100).assign(alcohol=lambda wines: wines["alcohol"] + 0.001)
     assert generator.near_copies(nudged, train, held_out) == 1.0
     assert generator.near_copies(held_out, train, held_out) == pytest.approx(0.01, abs=0.005)
-    with pytest.raises(ValueError, match="de-duplicate"):
+    with pytest.raises(ValueError, match="Remove duplicates"):
         generator.near_copies(train, train, train.head(300))
 
 
-def test_judging_tells_measured_rows_from_noise(sample):
+def test_evaluation_separates_good_rows_from_noise(sample):
     train, held_out = sample.head(700), sample.tail(300)
     random = np.random.default_rng(0)
     noise = train.assign(**{m.name: random.uniform(*m.seen, len(train)) for m in MEASUREMENTS})
     drawn = generator.Copula.fit(train).sample(700, seed=0)
-    ours, worse = (generator.judge(rows, train, held_out) for rows in (drawn, noise))
+    good, bad = (generator.evaluate(rows, train, held_out) for rows in (drawn, noise))
     for name in ("column_shapes", "pair_trends", "held_out_shapes", "held_out_correlations"):
-        assert ours[name] > worse[name] + 0.03, name
-    forest = RandomForestRegressor(300, random_state=0)
+        assert good[name] > bad[name] + 0.03, name
+    forest = RandomForestRegressor(100, random_state=0)
     forest.fit(drawn[NUMERIC], drawn["quality"])
     reference = ((forest.predict(held_out[NUMERIC]) - held_out["quality"]) ** 2).mean()
-    assert ours["synthetic_mse"] == pytest.approx(reference, rel=0.15)
+    assert good["synthetic_mse"] == pytest.approx(reference, rel=0.15)
 
 
 def test_ctgan_is_the_same_for_the_same_seed_and_is_stored_as_rows(sample, tmp_path, monkeypatch):
     pytest.importorskip("ctgan")
-    monkeypatch.setattr(generator.Ctgan, "BANK", 300)
-    network, again = (generator.Ctgan.fit(sample, seed=1, epochs=1) for _ in range(2))
+    monkeypatch.setattr(generator.Ctgan, "BANK_ROWS", 300)
+    network, again = (generator.Ctgan.fit(sample.head(500), seed=1, epochs=1) for _ in range(2))
     pd.testing.assert_frame_equal(network.sample(5, seed=3), again.sample(5, seed=3))
     pd.testing.assert_frame_equal(network.sample(5, seed=3), network.sample(5, seed=3))
     record = _store_generator(tmp_path, network)
@@ -411,7 +411,7 @@ def test_a_damaged_generator_is_named(tmp_path, sample):
     (folder / generator.FILE).write_text('{"kind": "copula"}')
     store = open_store(tmp_path / "store")
     store.save_model(GENERATOR, folder, {"synthetic_mse": 1.0}, {})
-    with pytest.raises(Damaged, match=r"generator\.json is no generator"):
+    with pytest.raises(Damaged, match=r"generator\.json does not hold a generator"):
         generator.load(store)
 
 
@@ -428,7 +428,7 @@ def test_a_prediction_lies_in_its_interval_and_the_interval_differs_by_wine(wine
     assert (found["rounded"] == np.rint(found["predicted"])).all()
 
 
-def test_a_typical_wine_is_moved_by_nothing_and_another_by_what_differs(wine_store):
+def test_only_values_unlike_a_typical_wines_move_the_prediction(wine_store):
     predictor = inference.load(wine_store)
     typical = pd.DataFrame(
         [{"wine_type": "white", **predictor.record.metadata["typical"]["white"]}]
