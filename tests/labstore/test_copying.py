@@ -196,7 +196,7 @@ def test_a_damaged_source_is_not_copied(source, target):
 def test_the_command_copies_every_labs_groups_and_says_so(
     iris_history, tmp_path, capsys, monkeypatch
 ):
-    tool = importlib.import_module("copy_store")
+    tool = importlib.import_module("tools.copy_store")
     target = tmp_path / "copy"
     assert tool.main([str(iris_history), str(target)]) == 0
     said = capsys.readouterr().out
