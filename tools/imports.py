@@ -9,14 +9,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def imported_names(source: str) -> set[str]:
-    """Return the dotted names that a source imports at run time, inside functions too.
+def imported_names(source: str, typing: bool = False) -> set[str]:
+    """Return the dotted names that a source imports, inside functions too.
 
-    `from a.b import c` gives `a.b` and `a.b.c`, because `c` may be a module. Imports for type
-    checkers alone (`if TYPE_CHECKING:`) are left out. Raises SyntaxError.
+    `from a.b import c` gives `a.b` and `a.b.c`, because `c` may be a module. Imports under
+    `if TYPE_CHECKING:` count only with `typing`. Raises SyntaxError.
     """
     names: set[str] = set()
-    for node in _run_time_nodes(ast.parse(source)):
+    for node in _nodes(ast.parse(source), typing):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -25,12 +25,12 @@ def imported_names(source: str) -> set[str]:
     return names
 
 
-def _run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+def _nodes(tree: ast.AST, typing: bool) -> Iterator[ast.AST]:
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not typing:
             continue
         yield node
-        yield from _run_time_nodes(node)
+        yield from _nodes(node, typing)
 
 
 def file_of(module: str, root: Path = ROOT) -> Path | None:
