@@ -11,16 +11,16 @@ help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed 's/%/NAME/' | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 demo: .venv/all.done  ## run every lab's notebooks at demo size into build/demo, offline, and print the results
-	$(BIN)/python tools/demo.py
+	$(BIN)/python -m tools.demo
 
 iris: .venv/iris.done  ## the Iris lab alone, at demo size, into build/demo
-	$(BIN)/python tools/demo.py iris
+	$(BIN)/python -m tools.demo iris
 
 wine: .venv/wine.done .venv/ctgan.done  ## the Wine lab alone, at demo size, into build/demo
-	$(BIN)/python tools/demo.py wine
+	$(BIN)/python -m tools.demo wine
 
 whisper: .venv/whisper.done  ## the Whisper lab alone, on its nano corpus, into build/demo
-	$(BIN)/python tools/demo.py whisper
+	$(BIN)/python -m tools.demo whisper
 
 ui-iris: .venv/iris.done $(if $(OWN),,build/demo/lab1_iris/store/models/iris_species)  ## the Iris page on http://localhost:7860
 	LABS_STORE="$(or $(OWN),build/demo/lab1_iris/store)" $(BIN)/python lab1_iris/app/app.py
@@ -44,7 +44,7 @@ daily-wine: .venv/wine.done  ## today's wine and its prediction, and every misse
 	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_wine.daily --page build/pages/wine
 
 copy-store: .venv/iris.done  ## copy a whole store and prove it: make copy-store FROM=store TO=hopsworks:labs
-	$(BIN)/python tools/copy_store.py "$(FROM)" "$(TO)"
+	$(BIN)/python -m tools.copy_store "$(FROM)" "$(TO)"
 
 notebooks: .venv/all.done  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
@@ -63,7 +63,7 @@ bench: .venv/dev.done  ## run every benchmark (some hours; training alone takes 
 	set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 address:  ## after a fork: make address REPO=owner/name, in pyproject, README and notebooks
-	$(PYTHON) tools/address.py $(REPO)
+	$(PYTHON) -m tools.address $(REPO)
 
 lock: .venv/dev.done  ## write what is installed in .venv to requirements.txt, where bitsandbytes stays as it is
 	($(BIN)/pip freeze --exclude bitsandbytes --exclude-editable | sed 's/+cpu//'; grep ^bitsandbytes requirements.txt) | LC_ALL=C sort -t= -fk1,1 -o requirements.txt
@@ -72,7 +72,7 @@ clean:  ## remove build/ and the environment; the store/ stays
 	rm -rf build .venv
 
 build/whisper/multilingual.tiktoken: .venv/dev.done
-	-$(BIN)/python tools/whisper_vocabulary.py
+	-$(BIN)/python -m tools.whisper_vocabulary
 
 build/demo/lab1_iris/store/models/iris_species:
 	@$(MAKE) --no-print-directory iris
@@ -86,16 +86,16 @@ build/demo/lab2_whisper/store/models/whisper_nano_pl:
 # A Space's lab is the first word of its name. SPACE=owner/name says where to push to.
 .SECONDEXPANSION:
 space-%: .venv/$$(firstword $$(subst -, ,$$*)).done  ## stage a Space in build/spaces/NAME: iris, iris-monitor, wine, wine-monitor, whisper
-	LABS_STORE="$(OWN)" $(BIN)/python tools/space.py stage $*
+	LABS_STORE="$(OWN)" $(BIN)/python -m tools.space stage $*
 
 push-space-%: .venv/$$(firstword $$(subst -, ,$$*)).done  ## stage a Space, create it and upload it: make push-space-iris SPACE=owner/name
-	LABS_STORE="$(OWN)" $(BIN)/python tools/space.py push $* "$(SPACE)"
+	LABS_STORE="$(OWN)" $(BIN)/python -m tools.space push $* "$(SPACE)"
 
 deploy-modal-%: .venv/dev.done  ## check a lab's Modal app, iris, wine or whisper, and deploy it
-	$(BIN)/python tools/deploy_modal.py $*
+	$(BIN)/python -m tools.deploy_modal $*
 
 doctor: .venv/dev.done  ## say for every deployment what is missing here
-	LABS_STORE="$(OWN)" $(BIN)/python tools/doctor.py
+	LABS_STORE="$(OWN)" $(BIN)/python -m tools.doctor
 
 .venv/iris.done: EXTRAS = iris,notebook
 .venv/wine.done: EXTRAS = wine,notebook

@@ -1,6 +1,6 @@
-"""What every benchmark does with its figures: print them, and keep them with their circumstances.
+"""Print a benchmark's figures, and keep them with the machine, the versions and the date.
 
-No host or user names are kept: the results are public.
+No host or user names are kept, because the results are public.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ LIBRARIES += ["scikit-learn", "skops", "torch", "transformers"]
 
 
 def report(name: str, figures: dict[str, Any], table: str | None = None, keep: bool = True) -> None:
-    """Print the table, then the figures as one line of JSON; keep both in results/<name>.json.
+    """Print the table, then the figures as one line of JSON; keep the figures in results/<name>.json.
 
-    `keep=False` is for quick runs, which must not replace figures of full size.
+    `keep=False` is for quick runs, which must not replace the figures of full runs.
     """
     if table:
         print(table)
@@ -33,17 +33,18 @@ def report(name: str, figures: dict[str, Any], table: str | None = None, keep: b
 
 
 def today() -> str:
+    """Return the date in UTC as YYYY-MM-DD."""
     return datetime.now(UTC).date().isoformat()
 
 
 def machine() -> dict[str, Any]:
-    """The processor's name, the cores this process may use, and memory in GiB."""
+    """Return the processor's name, the number of cores this process may use, and memory in GiB."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {"cpu": _cpu(), "cores": _cores(), "memory_gib": round(memory, 1)}
 
 
 def versions() -> dict[str, str]:
-    """Python and those libraries, of the ones that move figures, that are installed."""
+    """Return the versions of Python and of the installed libraries that the figures depend on."""
     found = {"python": platform.python_version()}
     for library in LIBRARIES:
         try:

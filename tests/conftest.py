@@ -1,8 +1,9 @@
-"""What several test files need: stores with an Iris model in them, a browser, a served page."""
+"""What several test files need: stores with trained models, a browser, a served page; CPU time."""
 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from datetime import date
 from pathlib import Path
@@ -21,9 +22,16 @@ from labstore import open_store
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import: no test asks the Hub
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Print the CPU time of this process and of all processes that it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    seconds = sum(usage.ru_utime + usage.ru_stime for usage in used)
+    terminalreporter.write_line(f"{seconds:.0f} CPU seconds (user and system) in all processes")
+
+
 @pytest.fixture(scope="session")
 def trained_iris(tmp_path_factory) -> Path:
-    """A store's folder with the flowers and a model; tests copy it and leave it as it is."""
+    """A store's folder with the flowers and a model; tests copy it and never change it."""
     folder = tmp_path_factory.mktemp("iris") / "store"
     store = open_store(folder)
     features.run(store)
@@ -33,7 +41,7 @@ def trained_iris(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def iris_store(trained_iris, tmp_path):
-    """A store of its own for one test, with flowers and a model."""
+    """A store for one test alone, with flowers and a model."""
     return open_store(shutil.copytree(trained_iris, tmp_path / "store"))
 
 
@@ -63,7 +71,7 @@ def trained_wine(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def wine_store(trained_wine, tmp_path):
-    """A store of its own for one test, with wines, model and generator."""
+    """A store for one test alone, with wines, a model and a generator."""
     return open_store(shutil.copytree(trained_wine, tmp_path / "store"))
 
 
@@ -79,7 +87,7 @@ def wine_history(trained_wine, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def real_wines():
-    """The UCI tables from LABS_DATA; skips where they are not."""
+    """The UCI tables from LABS_DATA; skips the test where they are missing."""
     if not (Path(os.environ.get("LABS_DATA", "absent")) / "wine").is_dir():
         pytest.skip("the UCI wine tables are not in LABS_DATA")
     return wine_features.load_wines()
@@ -87,9 +95,9 @@ def real_wines():
 
 @pytest.fixture(scope="session")
 def published_nano(tmp_path_factory) -> Path:
-    """The nano model as training publishes one: with a CTranslate2 copy, served on short windows.
+    """The nano model as training publishes it: with a CTranslate2 copy, for a short audio context.
 
-    Tests copy it and leave it as it is.
+    Tests copy it and never change it.
     """
     from lab2_whisper.schema import NANO_MODEL
     from lab2_whisper.training.publish import convert
@@ -101,7 +109,7 @@ def published_nano(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def browser():
-    """A headless Chromium; skips where there is none, fails there when LABS_NEED_BROWSER is set."""
+    """A headless Chromium; without one, the test is skipped, or fails when LABS_NEED_BROWSER is set."""
     from playwright.sync_api import sync_playwright
 
     names = ("chromium", "chromium-browser", "google-chrome")
@@ -117,7 +125,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser):
-    """visit(url) -> a page whose console errors fail the test."""
+    """visit(url) opens a page; errors in its scripts fail the test."""
     errors, context = [], browser.new_context(viewport={"width": 1200, "height": 900})
 
     def open_page(url: str):
@@ -133,14 +141,14 @@ def visit(browser):
 
 @pytest.fixture
 def serve(tmp_path):
-    """serve(command, env, port) starts a page's own process and returns its address."""
+    """serve(command, env, port) starts a page in its own process and returns its address."""
     with serving(tmp_path) as start:
         yield start
 
 
 @pytest.fixture
 def screenshot():
-    """screenshot(page, name) keeps a picture of the page in build/screenshots, for the README."""
+    """screenshot(page, name) saves a picture of the page in build/screenshots, for the README."""
     folder = ROOT / "build" / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
     return lambda page, name: page.screenshot(path=folder / f"{name}.png", full_page=True)

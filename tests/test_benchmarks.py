@@ -1,4 +1,4 @@
-"""Every benchmark's quick run: it ends, prints its keys last, and keeps no results."""
+"""Every benchmark's quick run ends, prints its keys last, and saves no results."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ KEYS = {
     "gpu_training": "device original_clips_per_second original_peak_gib small_clips_per_second "
     "small_peak_gib medium_clips_per_second medium_peak_gib large_clips_per_second large_peak_gib",
     "transcription": "speedup short_context_speedup cold_start_s first_text_s peak_gib",
-}  # benchmarks/store.py is run by test_store.py
-LONG = {"training", "gpu_training"}  # test_whisper_training.py and _scale.py do it in less time
+}  # tests/labstore runs benchmarks/store.py
+LONG = {"training", "gpu_training"}  # tests/lab2_whisper/training covers them in less time
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(KEYS.keys() - LONG))
-def test_a_quick_run_prints_its_keys_and_keeps_nothing(name):
+def test_a_quick_run_prints_its_keys_and_saves_nothing(name):
     if name in ("corpora", "transcription") and not shutil.which("espeak-ng"):
         pytest.skip("needs espeak-ng")
     kept = ROOT / "benchmarks" / "results" / f"{name}.json"
@@ -48,7 +49,6 @@ def test_a_quick_run_prints_its_keys_and_keeps_nothing(name):
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_kept_figures_are_whole(name):
-    """Kept results hold every key, and say what they were measured on."""
+def test_saved_results_have_every_key_and_name_the_machine(name):
     figures = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
     assert {*KEYS[name].split(), "machine", "versions", "date"} <= set(figures)

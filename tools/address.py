@@ -1,6 +1,6 @@
 """Write the project's public address into everything that shows it, after a fork.
 
-    python tools/address.py owner/name
+    python -m tools.address owner/name
 
 The address stands in pyproject.toml; README and notebooks repeat it in badges and install cells.
 """
@@ -16,17 +16,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def current() -> str:
-    """The address in pyproject.toml, as owner/name."""
+    """Return the address in pyproject.toml, as owner/name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return project["urls"]["Repository"].removeprefix("https://github.com/")
 
 
 def files() -> list[Path]:
-    """Everything that shows the address."""
+    """Return every file that shows the address."""
     return [ROOT / "pyproject.toml", ROOT / "README.md", *sorted(ROOT.glob("notebooks/*/*.ipynb"))]
 
 
 def main(arguments: list[str]) -> None:
+    """Replace the address in every file that shows it."""
     if len(arguments) != 1 or not re.fullmatch(r"[\w.-]+/[\w.-]+", arguments[0]):
         sys.exit("Name the repository: make address REPO=owner/name")
     old, new = current(), arguments[0]

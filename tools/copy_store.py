@@ -1,7 +1,7 @@
 """Copy a whole store to another, and prove that everything arrived: see labstore/copying.py.
 
-    python tools/copy_store.py store hopsworks:labs
-    python tools/copy_store.py hopsworks:labs drive:labs
+    python -m tools.copy_store store hopsworks:labs
+    python -m tools.copy_store hopsworks:labs drive:labs
 
 Run it again after an interruption: what the target has already is checked, not copied again.
 """

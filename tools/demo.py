@@ -1,10 +1,10 @@
-"""Run the notebooks of the labs one after the other at demo size, each on an empty store in build/demo.
+"""Run the labs' notebooks in order at demo size, each lab on an empty store in build/demo.
 
-    python tools/demo.py            every lab
-    python tools/demo.py iris       one lab
-    python tools/demo.py --into DIR somewhere else than build/demo
+    python -m tools.demo            every lab
+    python -m tools.demo iris       one lab
+    python -m tools.demo --into DIR another folder than build/demo
 
-Executed copies and the store stay in build/demo/<lab>, the table as build/demo/results.json.
+The executed copies and the store stay in build/demo/<lab>, the table in build/demo/results.json.
 """
 
 from __future__ import annotations
@@ -15,53 +15,58 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import papermill
 
-ROOT = Path(__file__).resolve().parent.parent
+from labstore import Store, open_store
+from tools.imports import ROOT
 
 
-def iris_figures(store) -> dict[str, Any]:
+def iris_figures(store: Store) -> dict[str, Any]:
+    """Return the Iris lab's results in a store that its notebooks have filled."""
     from lab1_iris import inference
 
     record = inference.load(store).record
     history = inference.history(store)
-    right = history["predicted"] == history["species"]
+    correct = history["predicted"] == history["species"]
     return {
         "algorithm": record.metadata["algorithm"],
         "accuracy": record.metrics["accuracy"],
         "accuracy_low": record.metrics["accuracy_low"],
         "accuracy_high": record.metrics["accuracy_high"],
         "days": len(history),
-        "days_right": int(right.sum()),
+        "days_right": int(correct.sum()),
         "data": record.metadata["data"],
     }
 
 
-def wine_figures(store) -> dict[str, Any]:
+def wine_figures(store: Store) -> dict[str, Any]:
+    """Return the Wine lab's results in a store that its notebooks have filled."""
     from lab1_wine import inference
     from lab1_wine.schema import GENERATOR
 
     record = store.load_model(inference.MODEL)
     history = inference.history(store)
     errors = history["predicted"] - history["quality"]
-    drawn = store.load_model(GENERATOR)
+    generator = store.load_model(GENERATOR)
     return {
         "mse": record.metrics["mse"],
         "within_one": record.metrics["within_one"],
         "coverage_90": record.metrics["coverage_90"],
-        "generator": drawn.metadata["algorithm"],
-        "column_shapes": drawn.metrics["column_shapes"],
-        "pair_trends": drawn.metrics["pair_trends"],
+        "generator": generator.metadata["algorithm"],
+        "column_shapes": generator.metrics["column_shapes"],
+        "pair_trends": generator.metrics["pair_trends"],
         "days": len(history),
         "daily_mse": float((errors**2).mean()),
         "data": record.metadata["data"],
     }
 
 
-def whisper_figures(store) -> dict[str, Any]:
+def whisper_figures(store: Store) -> dict[str, Any]:
+    """Return the Whisper lab's results in a store that its notebooks have filled."""
     from lab2_whisper.schema import model_of
 
     corpus = store.open_files("nano_pl").metadata
@@ -78,7 +83,9 @@ def whisper_figures(store) -> dict[str, Any]:
 
 
 SMALL_WINE = {"TREES": 40, "SPLITS": 1, "SEARCH": False, "CTGAN_EPOCHS": [1]}
-LABS = {  # lab -> folder of its notebooks, parameters that make them small, figures to print
+Figures = Callable[[Store], dict[str, Any]]
+# Lab -> the folder of its notebooks, parameters that make them small, the figures to print.
+LABS: dict[str, tuple[str, dict[str, Any], Figures]] = {
     "iris": ("lab1_iris", {}, iris_figures),
     "wine": ("lab1_wine", SMALL_WINE, wine_figures),
     "whisper": ("lab2_whisper", {"MODEL": "nano"}, whisper_figures),
@@ -86,9 +93,10 @@ LABS = {  # lab -> folder of its notebooks, parameters that make them small, fig
 
 
 def run(lab: str, build: Path) -> dict[str, Any]:
-    """Run a lab's notebooks; its figures and seconds. Raises what a notebook's cell raised."""
-    from labstore import open_store
+    """Run a lab's notebooks and return its figures and seconds.
 
+    Raises papermill's PapermillExecutionError with the cell that failed.
+    """
     folder, parameters, figures = LABS[lab]
     home, started = build / folder, time.perf_counter()
     shutil.rmtree(home, ignore_errors=True)
@@ -109,7 +117,7 @@ def run(lab: str, build: Path) -> dict[str, Any]:
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """The results, a line per figure."""
+    """Return the results as text, a line per figure."""
     lines = []
     for lab, figures in results.items():
         for name, value in figures.items():
@@ -120,14 +128,17 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("labs", nargs="*", help=f"of {', '.join(LABS)}; all when none is named")
+    """Run the labs that are named, or all, and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("labs", nargs="*", help=f"any of {', '.join(LABS)}; without one, all")
     parser.add_argument("--into", type=Path, default=ROOT / "build" / "demo", metavar="DIR")
     arguments = parser.parse_args()
     labs, build = arguments.labs or list(LABS), arguments.into.resolve()
     if unknown := [lab for lab in labs if lab not in LABS]:
-        sys.exit(f"There is no lab {unknown[0]!r}. Choose from: {', '.join(LABS)}.")
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+        sys.exit(f"A lab must be one of {', '.join(LABS)}, not {unknown[0]!r}.")
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = (
+        "1"  # debugpy warns about frozen modules otherwise
+    )
     results = {lab: run(lab, build) for lab in labs}
     (build / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     print(f"\n{table(results)}The executed notebooks are in {build}.")

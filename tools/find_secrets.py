@@ -1,22 +1,21 @@
-"""Look for secrets in folders and in the whole history: `python tools/find_secrets.py [FOLDER ...]`.
+"""Search folders and the whole history for secrets: `python -m tools.find_secrets [FOLDER ...]`.
 
-A short list of our own: keys of the services that the project talks to and of those that people often
-paste. Scanners that go by how random a text looks stop at every checksum, of which a store is full;
-well-known ones have no pattern for Hugging Face, Modal or Hopsworks. The values of the secrets that are
-set in the environment now are looked for too, whatever they look like.
+The patterns are our own short list: keys of the services that the project uses, and of those that
+people often paste. Scanners that measure how random a text looks report every checksum, and a store
+is full of them; the well-known ones have no pattern for Hugging Face, Modal or Hopsworks. The values
+of the secrets that are set in the environment are searched for too, whatever they look like.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
+from tools.imports import ROOT
+from tools.settings import secret_values
 
 PATTERNS = {
     "Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}",
@@ -36,73 +35,82 @@ PATTERNS = {
     ),
 }
 PATTERN = re.compile("|".join(f"(?P<p{i}>{p})" for i, p in enumerate(PATTERNS.values())))
-
-
-def secrets_here() -> list[str]:
-    """The values of settings that docs/settings.md calls secret and that are set."""
-    from doctor import SETTINGS
-
-    values = [os.environ.get(s.name, "") for s in SETTINGS.values() if s.what.startswith("secret")]
-    return [value for value in values if len(value) >= 8]
+BYTE_ORDERS = {b"\xff\xfe", b"\xfe\xff"}  # how a UTF-16 text begins, as Windows' Notepad saves one
 
 
 def in_text(text: str, values: list[str]) -> str | None:
-    """What kind of secret a text holds, if one."""
+    """Return the kind of secret that a text contains, None where it contains none."""
     if found := PATTERN.search(text):
-        return list(PATTERNS)[int(found.lastgroup[1:])]
+        return list(PATTERNS)[int((found.lastgroup or "")[1:])]
+    return "a secret of this environment" if any(value in text for value in values) else None
+
+
+def in_file(path: Path, values: list[str]) -> str | None:
+    """Return the kind of secret that a file contains, None where it contains none.
+
+    A file is text unless it has a NUL byte and is not UTF-8 either; its name does not matter. Audio,
+    pictures and weights are random bytes to the patterns, so there only the values are searched for.
+    """
+    content = path.read_bytes()
+    try:
+        return in_text(content.decode("utf-16" if content[:2] in BYTE_ORDERS else "utf-8"), values)
+    except UnicodeDecodeError:
+        text = content.decode("utf-8", errors="ignore")
+    if b"\0" not in content:
+        return in_text(text, values)
     return "a secret of this environment" if any(value in text for value in values) else None
 
 
 def in_folder(folder: Path) -> Iterator[str]:
-    """Files with a secret in them and what kind it is, never the secret itself."""
-    values = secrets_here()
+    """Yield each file that contains a secret with the kind of secret, never the secret itself."""
+    values = secret_values()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        text = path.read_bytes().decode("utf-8", errors="ignore")
-        if kind := in_text(text, values):
+        if kind := in_file(path, values):
             yield f"{path}: {kind}"
 
 
 def in_tree(root: Path = ROOT) -> Iterator[str]:
-    """The same for files that git follows or would add."""
-    values = secrets_here()
+    """Yield each file that git tracks, or would add, and that contains a secret, with the kind."""
+    values = secret_values()
     listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
         path = root / name
-        if path.is_file() and (kind := in_text(path.read_bytes().decode(errors="ignore"), values)):
+        if path.is_file() and (kind := in_file(path, values)):
             yield f"{name}: {kind}"
 
 
 def in_history(root: Path = ROOT) -> Iterator[str]:
-    """The same for every line that any commit of any branch ever added, and for its message.
+    """Yield each commit, of any branch, that added a secret or has one in its message, with the kind.
 
-    A message is set in by four spaces, so that no line of it looks like one of the changes; of a
-    merge, -c shows what is in none of its parents.
+    Messages are indented by four spaces, so that no line of one looks like a changed line. For a
+    merge, -c shows the lines that are in none of its parents.
     """
-    values, commit = secrets_here(), ""
+    values, commit = secret_values(), ""
     shown = "--format=commit %H%n%w(0,4,4)%B"
     command = ["git", "log", "--all", "-p", "-c", "--no-color", "--no-renames", shown]
     with subprocess.Popen(
         command, cwd=root, stdout=subprocess.PIPE, text=True, errors="ignore"
     ) as log:
-        for line in log.stdout:
+        for line in log.stdout or ():
             if line.startswith("commit ") and len(line) == 48:
                 commit = line[7:15]
             elif not line.startswith("-") and (kind := in_text(line, values)):
                 yield f"commit {commit}: {kind}"
 
 
-def _git(root: Path, *words: str) -> str:
+def _git(root: Path, *arguments: str) -> str:
     return subprocess.run(
-        ["git", *words], cwd=root, capture_output=True, text=True, check=True
+        ["git", *arguments], cwd=root, capture_output=True, text=True, check=True
     ).stdout
 
 
 def main(folders: list[str]) -> None:
+    """Search the tree, its history and the folders. Exits with the list of what was found."""
     found = [*in_tree(), *in_history()]
     for folder in folders:
         found += in_folder(Path(folder))
     if found:
-        sys.exit("\n".join(["Secrets were found; revoke them, then take them out:", *found]))
+        sys.exit("\n".join(["Secrets were found. Revoke them, then remove them:", *found]))
     print("No secret in the tree, its history" + "".join(f", {folder}" for folder in folders) + ".")
 
 

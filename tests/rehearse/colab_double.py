@@ -1,7 +1,7 @@
-"""A stand-in for what Colab adds to Python, put into a clean environment and loaded at every start.
+"""A double of what Colab adds to Python, put into a clean environment and loaded at every start.
 
-`google.colab.drive.mount` makes My Drive appear, in a folder of the rehearsal instead of /content/drive.
-In that folder links, locks and renames are refused, since a mounted Drive has none to rely on.
+`google.colab.drive.mount` creates My Drive, in a folder of the test instead of /content/drive. Links,
+locks and renames fail in that folder, because on a mounted Drive they cannot be relied on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def mount(_path: str) -> None:
 def _refusing(function):
     def refuse(*arguments, **more):
         if any(map(_on_drive, [*arguments, *more.values()])):
-            raise OSError(errno.EPERM, f"Drive has no {function.__name__}")
+            raise OSError(errno.EPERM, f"Drive does not support {function.__name__}")
         return function(*arguments, **more)
 
     return refuse
@@ -45,7 +45,7 @@ def _on_drive(what: object) -> bool:
 
 
 class _DriveElsewhere:
-    """labstore as it is, but for the one constant that says where Colab mounts Drive."""
+    """Import labstore and change its one constant for the folder where Colab mounts Drive."""
 
     def find_spec(self, name, _path=None, _target=None):
         if name != "labstore":
@@ -77,7 +77,7 @@ def install() -> None:
             setattr(module, name, _refusing(getattr(module, name)))
     colab, drive = types.ModuleType("google.colab"), types.ModuleType("google.colab.drive")
     drive.mount, colab.drive = mount, drive
-    for module in (colab, drive):  # libraries look for Colab by it
+    for module in (colab, drive):  # libraries detect Colab by it
         module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, None)
     sys.modules["google.colab"], sys.modules["google.colab.drive"] = colab, drive
     if importlib.util.find_spec("google") is None:

@@ -1,4 +1,4 @@
-"""The notebooks as Colab runs them: its own packages left alone, Drive mounted, killed and run again."""
+"""The notebooks as on Colab: its packages stay unchanged, Drive is mounted, runs are killed and repeated."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import sys
 import time
 from pathlib import Path
 
-import address
-import demo
 import nbformat
+import papermill
 import psutil
 import pytest
 
-from rehearse.conftest import PINNED, ROOT, Clean, plain
+from labstore import open_store
+from rehearse.conftest import PINNED, Clean, plain
+from tools import address, demo
+from tools.imports import ROOT
 
 pytestmark = pytest.mark.rehearse
 
@@ -26,11 +28,11 @@ NOTEBOOKS = {
     lab: sorted((ROOT / "notebooks" / folder).glob("*.ipynb"))
     for lab, (folder, *_) in demo.LABS.items()
 }
-KILLED_IN = {
+KILLED_IN = {  # the notebooks that take long to write their files
     "iris": ["3"],
     "wine": ["3"],
     "whisper": ["1", "2"],
-}  # the notebooks that write for long
+}
 
 IMPORT_ALL = """
 import importlib, pkgutil, labstore, {lab}
@@ -43,42 +45,42 @@ print(labstore.__file__)
 
 
 def extras(notebook: Path) -> str:
-    """What a notebook's install cell asks for, as in `iris`."""
+    """The extras that a notebook's install cell names, such as "iris"."""
     cells = nbformat.read(notebook, as_version=4).cells
     install = next(cell.source for cell in cells if cell.cell_type == "code")
     return re.search(r"ml-labs\[([\w,]+)\] @", install)[1]
 
 
 @pytest.mark.parametrize("wanted", sorted({extras(n) for some in NOTEBOOKS.values() for n in some}))
-def test_the_install_cell_leaves_colabs_own_packages_alone(wanted, clean, tmp_path):
-    """pip is told that Colab's packages are there; it must not want to change torch or numpy."""
+def test_the_install_cell_changes_no_package_of_colab(wanted, clean, tmp_path):
+    """Colab's packages look installed to pip, which must not plan to change torch or numpy."""
     environment = clean()
     site = next(environment.home.glob("lib/python3.*/site-packages"))
     for line in COLAB.read_text().split("\n"):
         name, equals, version = line.partition("==")
         if equals:
-            note = site / f"{name.replace('-', '_')}-{version}.dist-info"
-            note.mkdir()
-            (note / "METADATA").write_text(
+            info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(
                 f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
             )
-            (note / "INSTALLER").write_text("pip\n")
-            (note / "RECORD").write_text("")
+            (info / "INSTALLER").write_text("pip\n")
+            (info / "RECORD").write_text("")
     report = tmp_path / "report.json"
-    words = ["install", "--dry-run", "--report", report, f"{ROOT}[{wanted}]"]
-    environment.pip(*words, args="")  # as in the notebook: no constraint, no other index
+    arguments = ["install", "--dry-run", "--report", report, f"{ROOT}[{wanted}]"]
+    environment.pip(*arguments, args="")  # as in the notebook: no constraint, no other index
     chosen = {
         p["metadata"]["name"].lower(): p["metadata"]["version"]
         for p in json.loads(report.read_text())["install"]
     }
     assert "ml-labs" in chosen
-    kept = {"torch", "torchvision", "torchaudio", "numpy", "pandas", "scipy", "scikit-learn"}
-    assert {name: chosen[name] for name in kept & set(chosen)} == {}
+    unchanged = {"torch", "torchvision", "torchaudio", "numpy", "pandas", "scipy", "scikit-learn"}
+    assert {name: chosen[name] for name in unchanged & set(chosen)} == {}
 
 
 @pytest.fixture
-def colab(clean, room):
-    """A clean environment with a kernel, the double of google.colab, and nothing of the project."""
+def colab(clean):
+    """A clean environment with a kernel and the double of google.colab, without the project."""
     environment = clean()
     environment.pip("install", "-c", PINNED, "ipykernel", "ipywidgets")
     site = next(environment.home.glob("lib/python3.*/site-packages"))
@@ -98,7 +100,7 @@ def colab(clean, room):
 
 
 def variables(environment: Clean, home: Path) -> dict[str, str]:
-    """The install cell fetches the project from its public address; git finds it here instead."""
+    """Variables with which git finds the project here instead of at its public address."""
     cache = subprocess.run(
         [sys.executable, "-m", "pip", "cache", "dir"], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -114,13 +116,12 @@ def variables(environment: Clean, home: Path) -> dict[str, str]:
     }
 
 
-def words(notebook: Path, home: Path, parameters: dict) -> list[str]:
-    import papermill
-
+def papermill_command(notebook: Path, home: Path, parameters: dict) -> list[str]:
+    """The command that runs a notebook with those of the parameters that it has."""
     known = papermill.inspect_notebook(str(notebook))
-    named = {"STORE": "drive:labs"} if notebook.name[0] == "3" else {}  # what is the default, too
+    named = {"STORE": "drive:labs"} if notebook.name[0] == "3" else {}  # the default on Colab
     chosen = {k: v for k, v in (named | parameters).items() if k in known}
-    given = [word for k, v in chosen.items() for word in ("-y", f"{k}: {json.dumps(v)}")]
+    options = [word for k, v in chosen.items() for word in ("-y", f"{k}: {json.dumps(v)}")]
     out = home / notebook.name
     return [
         sys.executable,
@@ -131,7 +132,7 @@ def words(notebook: Path, home: Path, parameters: dict) -> list[str]:
         "--no-progress-bar",
         str(notebook),
         str(out),
-        *given,
+        *options,
     ]
 
 
@@ -143,8 +144,8 @@ def run_and_kill(command: list[str], home: Path, env: dict[str, str]) -> bool:
     while process.poll() is None:
         if len(list((home / "drive").rglob("*"))) > before + 3:
             family = psutil.Process(process.pid).children(recursive=True)
-            for one in [*family, process]:
-                one.kill()
+            for member in [*family, process]:
+                member.kill()
             process.wait()
             return True
         time.sleep(0.05)
@@ -152,23 +153,25 @@ def run_and_kill(command: list[str], home: Path, env: dict[str, str]) -> bool:
 
 
 @pytest.mark.parametrize("lab", NOTEBOOKS)
-def test_all_notebooks_of_a_lab_run_in_order_and_again_after_a_kill(lab, colab, room):
-    home = room / f"content-{lab}"
+def test_all_notebooks_of_a_lab_run_in_order_and_again_after_a_kill(lab, colab, workplace):
+    home = workplace / f"content-{lab}"
     home.mkdir()
     _, parameters, figures = demo.LABS[lab]
     env = variables(colab, home)
     for notebook in NOTEBOOKS[lab]:
-        # On Colab each notebook has a machine of its own, so each installs the project.
+        # On Colab each notebook runs on a new machine, so each installs the project.
         colab.pip("uninstall", "--yes", "--quiet", "ml-labs")
-        command = words(notebook, home, parameters)
+        command = papermill_command(notebook, home, parameters)
         if notebook.name[0] in KILLED_IN[lab]:
             killed = run_and_kill(command, home, env)
-            assert killed, (home / "killed.log").read_text()[-3000:]  # it ended by itself
+            assert killed, (home / "killed.log").read_text()[-3000:]  # otherwise it ended first
         run = subprocess.run(
             command, cwd=home, env=env, capture_output=True, text=True, check=False
         )
         assert run.returncode == 0, f"{notebook.name}\n{run.stderr[-3000:]}"
-    other = "sklearn_files" if lab == "whisper" else "no other"  # it has no scikit-learn's files
+    other = (
+        "skops_io" if lab == "whisper" else "no other"
+    )  # Whisper's environment has no scikit-learn
     code = IMPORT_ALL.format(lab=demo.LABS[lab][0], other=other)
     where = subprocess.run(
         [colab.home / "bin/python", "-c", code],
@@ -181,7 +184,5 @@ def test_all_notebooks_of_a_lab_run_in_order_and_again_after_a_kill(lab, colab, 
     assert where.returncode == 0, where.stderr
     assert Path(where.stdout.strip()).is_relative_to(colab.home)
     assert (home / "drive/MyDrive/labs").is_dir()
-    from labstore import open_store
-
     assert figures(open_store(home / "drive/MyDrive/labs"))
     assert not os.path.exists(home / "store")

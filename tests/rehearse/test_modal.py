@@ -1,4 +1,4 @@
-"""The daily jobs in what their Modal images hold: the pins, the project's added code, and no more."""
+"""The daily jobs with only what their Modal images contain: the pins and the project's added code."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import re
 import shutil
 import subprocess
 
-import deploy_modal
 import pytest
 
-from rehearse.conftest import PINNED, ROOT
+from rehearse.conftest import PINNED
+from tools import deploy_modal
+from tools.imports import ROOT
 
 pytestmark = pytest.mark.rehearse
 
-# What cannot be had without an account is replaced, by autospecs of the real client's classes.
+# What needs an account is replaced by autospecs of the real client's classes.
 RUN = """
 import json, sys
 from importlib import import_module
@@ -32,23 +33,19 @@ print(json.dumps([done, app.__file__, sent.upload_file.call_count, len(page)]))
 
 
 @pytest.mark.parametrize("lab", ["iris", "wine"])
-def test_the_daily_job_runs_in_its_image(lab, clean, room, trained_iris, trained_wine):
+def test_the_daily_job_runs_in_its_image(lab, clean, workplace, trained_iris, trained_wine):
     path = deploy_modal.LABS[lab]
     tree = ast.parse(path.read_text())
-    pins = [
-        ast.literal_eval(a)
-        for c in deploy_modal._calls(tree, deploy_modal.INSTALLS)
-        for a in c.args
-    ]
-    [added] = deploy_modal._calls(tree, {"add_local_python_source"})
-    environment, root = clean(), room / f"root-{lab}"
+    environment, root = clean(), workplace / f"root-{lab}"
     client = re.search(r"^modal==\S+$", PINNED.read_text(), re.M)[0]
-    environment.pip("install", *pins, client)  # Modal puts its client into every container
-    kept = shutil.ignore_patterns("app", "monitor", "__pycache__")
-    for package in map(ast.literal_eval, added.args):
+    environment.pip(
+        "install", *deploy_modal.image_pins(tree), client
+    )  # Modal puts its client into every container
+    kept = shutil.ignore_patterns("app", "__pycache__")
+    for package in deploy_modal.image_packages(tree):
         shutil.copytree(ROOT / package, root / package, ignore=kept)
     store = shutil.copytree(
-        {"iris": trained_iris, "wine": trained_wine}[lab], room / f"volume-{lab}"
+        {"iris": trained_iris, "wine": trained_wine}[lab], workplace / f"volume-{lab}"
     )
     secret = {
         "HF_TOKEN": "not-a-token",

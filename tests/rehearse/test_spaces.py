@@ -10,88 +10,88 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import find_secrets
 import pytest
-import space as spaces
 from helpers.pages import free_port, upload
 
 from lab2_whisper.schema import FOR_PAGES, NANO_CORPUS, NANO_MODEL, model_of
 from labstore import open_store
-from rehearse.conftest import ROOT, as_user
+from rehearse.conftest import as_user
+from tools import find_secrets
+from tools import space as spaces
+from tools.imports import ROOT
 
 pytestmark = pytest.mark.rehearse
 
 
 @pytest.fixture
-def live(clean, start, room, monkeypatch):
-    """live(name, store) -> the address of a Space that runs from a staged copy elsewhere."""
+def live(clean, start, workplace, monkeypatch):
+    """live(name, store) runs a Space from a staged copy outside the project and returns its address."""
 
     def run(name: str, store: Path) -> str:
         monkeypatch.setenv("LABS_STORE", str(store))
-        app = room / name / "home/user/app"
-        shutil.move(spaces.stage(name, room / "staged"), app)
+        app = workplace / name / "home/user/app"
+        shutil.move(spaces.stage(name, workplace / "staged"), app)
         assert list(find_secrets.in_folder(app)) == []
-        _hand_over(room / name)
+        give_to_user(workplace / name)
         environment = clean()
         environment.pip("install", "-r", app / "requirements.txt")
         head, port = spaces.header(app), free_port()
         if head["sdk"] == "docker":
-            words, more = docker_command(app / "Dockerfile", head["app_port"], port)
+            command, more = docker_command(app / "Dockerfile", head["app_port"], port)
         else:
             environment.pip(
                 "install", f"gradio[oauth]=={head['sdk_version']}"
             )  # as the platform does
-            words = ["python", head["app_file"]]
+            command = ["python", head["app_file"]]
             more = {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SERVER_PORT": str(port)}
-        seen = environment.environment(app.parent, **more)
-        words = [str(environment.home / "bin" / words[0]), *words[1:]]
-        check_it_stands_alone(environment.home, app, seen)
-        return start(words, app, seen, port)
+        variables = environment.environment(app.parent, **more)
+        command = [str(environment.home / "bin" / command[0]), *command[1:]]
+        check_it_needs_nothing_of_the_repository(environment.home, app, variables)
+        return start(command, app, variables, port)
 
     return run
 
 
-def _hand_over(folder: Path) -> None:
-    """To user 1000, as `COPY --chown=user` does."""
+def give_to_user(folder: Path) -> None:
+    """Make user 1000 the owner, as `COPY --chown=user` does."""
     if os.geteuid() == 0:
         for path in [folder, *folder.rglob("*")]:
             os.chown(path, 1000, 1000)
 
 
-def docker_command(recipe: Path, app_port: str, port: int) -> tuple[list[str], dict[str, str]]:
-    """The command and variables of a Dockerfile, its port changed to a free one.
+def docker_command(dockerfile: Path, app_port: int, port: int) -> tuple[list[str], dict[str, str]]:
+    """The command and the variables of a Dockerfile, with a free port in place of its own.
 
-    It fails for steps that cannot be rehearsed here, so that none gets in unseen.
+    It fails for steps that cannot be repeated here, so that no such step is added unnoticed.
     """
-    steps = [line.split(None, 1) for line in recipe.read_text().splitlines() if line.strip()]
+    steps = [line.split(None, 1) for line in dockerfile.read_text().splitlines() if line.strip()]
     for word, rest in steps:
         assert word in {"FROM", "RUN", "USER", "ENV", "WORKDIR", "COPY", "EXPOSE", "CMD"}
         assert word != "RUN" or re.match(r"useradd -m -u 1000 user$|pip install ", rest), rest
     values = {word: rest for word, rest in steps}
     assert values["USER"] == "user" and values["WORKDIR"] == "/home/user/app"
-    assert values["EXPOSE"] == app_port
-    set_there = dict(pair.split("=", 1) for pair in shlex.split(values["ENV"]))
-    for name in (
-        "HOME",
-        "PATH",
-    ):  # another home and another environment stand in for the container's
-        set_there.pop(name)
-    words = json.loads(values["CMD"])
-    assert any(app_port in word for word in words)
-    return [word.replace(app_port, str(port)) for word in words], set_there
+    assert values["EXPOSE"] == str(app_port)
+    variables = dict(pair.split("=", 1) for pair in shlex.split(values["ENV"]))
+    for name in ("HOME", "PATH"):  # the test has its own
+        variables.pop(name)
+    command = json.loads(values["CMD"])
+    assert any(str(app_port) in word for word in command)
+    return [word.replace(str(app_port), str(port)) for word in command], variables
 
 
-def check_it_stands_alone(environment: Path, app: Path, seen: dict[str, str]) -> None:
-    """The project comes from the Space's own folder, and nothing on the path from the repository."""
+def check_it_needs_nothing_of_the_repository(
+    environment: Path, app: Path, variables: dict[str, str]
+) -> None:
+    """The project is imported from the Space's own folder, and no path leads to the repository."""
     code = """
 import importlib, json, os, sys
 sys.path.insert(0, os.getcwd())
 found = [p for p in os.listdir() if os.path.exists(os.path.join(p, "__init__.py"))]
 print(json.dumps([[importlib.import_module(p).__file__ for p in found], sys.path, os.getuid()]))
 """
-    words = [environment / "bin/python", "-c", code]
+    command = [environment / "bin/python", "-c", code]
     run = subprocess.run(
-        words, cwd=app, env=seen, capture_output=True, text=True, check=True, **as_user()
+        command, cwd=app, env=variables, capture_output=True, text=True, check=True, **as_user()
     )
     files, path, user = json.loads(run.stdout)
     assert len(files) == 2 and all(Path(file).is_relative_to(app) for file in files)
@@ -129,7 +129,7 @@ def test_wine_monitor(live, visit, wine_history):
 
 @pytest.fixture
 def whisper_store(tmp_path):
-    """A store's folder with the nano model and its CTranslate2 copy, as training publishes it."""
+    """The folder of a store with the nano model and its CTranslate2 copy, as training publishes it."""
     from ctranslate2.converters import TransformersConverter
 
     folder = shutil.copytree(NANO_MODEL, tmp_path / "model")

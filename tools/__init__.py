@@ -1,0 +1,1 @@
+"""Commands around the labs, each run by a Make target as `python -m tools.NAME`."""
