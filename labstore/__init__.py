@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from labstore.contract import (
     Store,
     StoreError,
 )
+from labstore.environment import on_colab, secret
 
 __all__ = [
     "UTC_TIME",
@@ -76,37 +76,11 @@ def default_address() -> str:
     """
     if address := os.environ.get("LABS_STORE"):
         return address
-    if _on_colab():
+    if on_colab():
         return "drive:labs"
     here = Path.cwd()
     project = next((p for p in [here, *here.parents] if (p / "pyproject.toml").exists()), here)
     return str(project / "store")
-
-
-def secret(name: str) -> str | None:
-    """Return a secret from the environment, or from Colab's Secrets, None where it is not set.
-
-    A secret of Colab is copied to the environment, where libraries look for it.
-    """
-    if not os.environ.get(name):
-        try:
-            from google.colab import userdata
-
-            os.environ[name] = userdata.get(name)
-        except Exception:  # not on Colab, no such secret, or no access to it: it is not set
-            return None
-    return os.environ[name]
-
-
-def _on_colab() -> bool:
-    """Return whether this runs on Colab, the only place that has google.colab.
-
-    Other packages, such as protobuf's, provide a package google as well.
-    """
-    try:
-        return importlib.util.find_spec("google.colab") is not None
-    except ModuleNotFoundError:  # no package google
-        return False
 
 
 def _drive_folder(folder: str) -> Path:

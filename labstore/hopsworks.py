@@ -36,7 +36,6 @@ from typing import Any
 
 import pandas as pd
 
-from labstore import secret
 from labstore.contract import (
     Contents,
     Damaged,
@@ -51,6 +50,7 @@ from labstore.contract import (
     check_name,
     is_name,
 )
+from labstore.environment import secret
 from labstore.files import FileStore
 from labstore.rows import INGESTED, aware, drop_superseded, in_order, newest_rows
 from labstore.versions import (

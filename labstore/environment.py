@@ -1,0 +1,32 @@
+"""What the machine offers: secrets, and whether it is Colab."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+
+def secret(name: str) -> str | None:
+    """Return a secret from the environment, or from Colab's Secrets, None where it is not set.
+
+    A secret of Colab is copied to the environment, where libraries look for it.
+    """
+    if not os.environ.get(name):
+        try:
+            from google.colab import userdata
+
+            os.environ[name] = userdata.get(name)
+        except Exception:  # not on Colab, no such secret, or no access to it: it is not set
+            return None
+    return os.environ[name]
+
+
+def on_colab() -> bool:
+    """Return whether this runs on Colab, the only place that has google.colab.
+
+    Other packages, such as protobuf's, provide a package google as well.
+    """
+    try:
+        return importlib.util.find_spec("google.colab") is not None
+    except ModuleNotFoundError:  # no package google
+        return False
