@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Epochs(TrainerCallback):
     """Sets the epoch of clips and sampler.
 
-    accelerate sets it back to 0 when a run resumes in the middle of a later epoch
-    (huggingface/accelerate#2016, #4071).
+    accelerate's own set_epoch does not reach a sampler behind two wrappers, as in a resumed epoch
+    on several devices (DataLoaderShard in accelerate 1.15.0; see huggingface/accelerate#2016).
     """
 
     def __init__(self, trainer: WhisperTrainer):

@@ -16,6 +16,7 @@ import datasets
 import librosa
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 from transformers import WhisperTokenizer
 
 from lab2_whisper.audio import TooLong, Undecodable, decode_blocks, log_mel
@@ -60,7 +61,7 @@ class Augment:
         return found
 
 
-class TrainingClips:
+class TrainingClips(Dataset[dict[str, Any]]):
     """A map-style dataset for torch's DataLoader and transformers' Trainer.
 
     Item: {"samples": 16 kHz mono float32 (n,), "labels": token ids, "bands": SpecAugment's masks}.
@@ -76,9 +77,8 @@ class TrainingClips:
         seed: int = 0,
     ):
         self.clips, self.tokenizer, self.augment, self.seed = clips, tokenizer, augment, seed
-        self._epoch = torch.zeros(
-            1, dtype=torch.int64
-        ).share_memory_()  # running workers see it change
+        # in shared memory, so that running workers see it change
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
         """Draw other augmentations; `callbacks.Epochs` calls it at the start of each epoch."""

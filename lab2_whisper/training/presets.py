@@ -31,7 +31,7 @@ class Preset:
     learning_rate: float
     gradient_checkpointing: bool  # activations are computed again instead of kept
     clips_per_step: int  # in one batch, or in several smaller ones whose gradients are summed
-    reason: str
+    reason: str  # recorded and compared like the rest: other words would end runs in progress
 
 
 # fmt: off

@@ -68,11 +68,7 @@ class WhisperTrainer(Seq2SeqTrainer):
     ):
         self.run, self.tokenizer, self.clips = run, tokenizer, train_dataset
         self.metric = WordErrorRate()
-        super().__init__(
-            train_dataset=train_dataset,  # type: ignore[arg-type]  # map-style, as torch asks
-            compute_metrics=self._word_errors,
-            **options,
-        )
+        super().__init__(train_dataset=train_dataset, compute_metrics=self._word_errors, **options)
         self.vocabulary = Vocabulary(self.model)
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
 
