@@ -1,7 +1,7 @@
-# Every target does its own set-up. PIP_ARGS goes to pip, e.g. an index for a CPU build of torch.
+# Every target installs what it needs. PIP_ARGS is passed to pip, e.g. an index of CPU builds of torch.
 PYTHON ?= python3
 PIP_ARGS ?=
-# The store that pages show: the demo's, filled when it is empty. The notebooks and daily runs fill STORE=store.
+# The store that pages show: without STORE or LABS_STORE the demo's, which is filled first if it is empty.
 STORE ?=
 OWN = $(or $(STORE),$(LABS_STORE))
 BIN = .venv/bin
@@ -37,38 +37,42 @@ ui-wine-monitor: .venv/wine.done $(if $(OWN),,build/demo/lab1_wine/store/models/
 ui-whisper: .venv/whisper.done $(if $(OWN),,build/demo/lab2_whisper/store/models/whisper_nano_pl)  ## the Whisper page on http://localhost:8503
 	LABS_STORE="$(or $(OWN),build/demo/lab2_whisper/store)" $(BIN)/streamlit run lab2_whisper/app/app.py $(STREAMLIT) 8503 --client.showErrorDetails none
 
-daily-iris: .venv/iris.done  ## today's Iris flower and its prediction, and every missed day before, in store/
+daily-iris: .venv/iris.done  ## add today's Iris flower, and every missed day's, to store/ and predict them
 	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_iris.daily --page build/pages/iris
 
-daily-wine: .venv/wine.done  ## today's wine and its prediction, and every missed day before, in store/
+daily-wine: .venv/wine.done  ## add today's wine, and every missed day's, to store/ and predict them
 	LABS_STORE="$(or $(OWN),store)" $(BIN)/python -m lab1_wine.daily --page build/pages/wine
 
-copy-store: .venv/iris.done  ## copy a whole store and prove it: make copy-store FROM=store TO=hopsworks:labs
+copy-store: .venv/iris.done  ## copy a whole store and verify the copy: make copy-store FROM=store TO=hopsworks:labs
 	$(BIN)/python -m tools.copy_store "$(FROM)" "$(TO)"
 
 notebooks: .venv/all.done  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-test: .venv/dev.done build/whisper/multilingual.tiktoken  ## run the tests
+test: .venv/dev.done build/whisper/multilingual.tiktoken  ## run the everyday tests (under 8 minutes on 2 cores)
 	$(BIN)/pytest
 
-rehearse: .venv/dev.done  ## every deployment from clean environments, as far as it goes without an account (half an hour)
+test-slow: .venv/dev.done build/whisper/multilingual.tiktoken  ## run the slow tests: kills, demos, benchmarks' quick runs
+	$(BIN)/pytest -m slow
+
+rehearse: .venv/dev.done  ## try every deployment in clean environments, as far as possible without an account (half an hour)
 	PIP_ARGS="$(PIP_ARGS)" $(BIN)/pytest -m rehearse tests/rehearse
 
-lint: .venv/dev.done  ## check style
+lint: .venv/dev.done  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
-bench: .venv/dev.done  ## run every benchmark (some hours; training alone takes one) and keep the figures in benchmarks/results
+bench: .venv/dev.done  ## run every benchmark (some hours; training alone takes one) and save the figures in benchmarks/results
 	set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
-address:  ## after a fork: make address REPO=owner/name, in pyproject, README and notebooks
+address:  ## after a fork, change the address in pyproject, README and notebooks: make address REPO=owner/name
 	$(PYTHON) -m tools.address $(REPO)
 
-lock: .venv/dev.done  ## write what is installed in .venv to requirements.txt, where bitsandbytes stays as it is
+lock: .venv/dev.done  ## write what is installed in .venv to requirements.txt; the pin of bitsandbytes stays
 	($(BIN)/pip freeze --exclude bitsandbytes --exclude-editable | sed 's/+cpu//'; grep ^bitsandbytes requirements.txt) | LC_ALL=C sort -t= -fk1,1 -o requirements.txt
 
-clean:  ## remove build/ and the environment; the store/ stays
+clean:  ## remove build/ and the environment; store/ stays
 	rm -rf build .venv
 
 build/whisper/multilingual.tiktoken: .venv/dev.done
@@ -83,7 +87,7 @@ build/demo/lab1_wine/store/models/wine_quality:
 build/demo/lab2_whisper/store/models/whisper_nano_pl:
 	@$(MAKE) --no-print-directory whisper
 
-# A Space's lab is the first word of its name. SPACE=owner/name says where to push to.
+# A Space's lab is the first word of its name. SPACE=owner/name is where to push it.
 .SECONDEXPANSION:
 space-%: .venv/$$(firstword $$(subst -, ,$$*)).done  ## stage a Space in build/spaces/NAME: iris, iris-monitor, wine, wine-monitor, whisper
 	LABS_STORE="$(OWN)" $(BIN)/python -m tools.space stage $*
@@ -94,7 +98,7 @@ push-space-%: .venv/$$(firstword $$(subst -, ,$$*)).done  ## stage a Space, crea
 deploy-modal-%: .venv/dev.done  ## check a lab's Modal app, iris, wine or whisper, and deploy it
 	$(BIN)/python -m tools.deploy_modal $*
 
-doctor: .venv/dev.done  ## say for every deployment what is missing here
+doctor: .venv/dev.done  ## list what is missing here, for every deployment
 	LABS_STORE="$(OWN)" $(BIN)/python -m tools.doctor
 
 .venv/iris.done: EXTRAS = iris,notebook
@@ -107,4 +111,4 @@ doctor: .venv/dev.done  ## say for every deployment what is missing here
 	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint requirements.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
-.PHONY: help demo iris wine whisper ui-iris ui-iris-monitor ui-wine ui-wine-monitor ui-whisper daily-iris daily-wine copy-store notebooks test rehearse doctor lint bench address lock clean
+.PHONY: help demo iris wine whisper ui-iris ui-iris-monitor ui-wine ui-wine-monitor ui-whisper daily-iris daily-wine copy-store notebooks test test-slow rehearse doctor lint bench address lock clean

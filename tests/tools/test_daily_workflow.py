@@ -120,7 +120,7 @@ def test_a_store_that_cannot_be_reached_does_not_count_as_empty(workflow, clone,
 
 def test_one_labs_failure_does_not_stop_the_other_labs_monitor(workflow, tmp_path):
     name = "publish the monitors"
-    assert step_of(workflow, "run what is due")["id"] == "due"
+    assert step_of(workflow, "run the missing days")["id"] == "due"
     assert "steps.due.outcome == 'failure'" in step_of(workflow, name)["if"]
     make = tmp_path / "make"
     make.write_text('#!/bin/sh\necho "$*" >> called\ncase "$1" in *iris*) exit 2; esac\n')
