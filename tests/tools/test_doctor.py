@@ -76,5 +76,5 @@ def test_doctor_reports_what_another_store_or_model_lacks(monkeypatch, tmp_path,
     monkeypatch.setitem(doctor.DEPLOYMENTS, "modal", list)
     doctor.main()
     printed = capsys.readouterr().out
-    assert "Hopsworks is not reached without HOPSWORKS_API_KEY" in printed
+    assert "Hopsworks cannot be reached without HOPSWORKS_API_KEY" in printed
     assert f"for the Space whisper: WHISPER_MODEL is the folder {tmp_path}" in printed
