@@ -1,15 +1,16 @@
-"""The file store: does it lose rows when writers are killed, and how does its time grow?
+"""The folder store: does it lose rows when writers are killed, and how does its time grow?
 
     python benchmarks/store.py           8 writers x 200 inserts, twice; 10^4 and 10^6 rows
     python benchmarks/store.py --quick   the same code in seconds; keeps no results
 
-First 8 processes insert one row at a time into one group; each is killed (SIGKILL) at random
+First, 8 processes insert one row at a time into one group; each is killed (SIGKILL) at random
 moments and started again. A writer acknowledges a row in a file after `insert` has returned, and
-begins again after its last acknowledged row, so a row whose acknowledgement was cut off is
-inserted twice and has to be there once. The race is run a second time where links, renames and
-locks refuse to work, as on a mounted Google Drive.
+starts again after its last acknowledged row, so a row whose acknowledgement was cut off is
+inserted twice and must be read once. The race is run a second time with links, renames and locks
+that fail, as on a mounted Google Drive.
 
-Then the time to insert a group, to read one day of it and to read all, at 1,000 rows a day.
+Then the time is measured to insert a group, to read one day of it and to read all of it, at 1,000
+rows a day.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -74,24 +76,26 @@ def race(
     life: float = 0.4,
     seed: int = 0,
 ) -> dict[str, int]:
-    """Let processes insert while they are killed; count what was acknowledged, lost, duplicated.
+    """Kill processes while they insert; count the rows acknowledged, lost and duplicated.
 
-    A writer lives about `life` seconds, a little longer each time, so that a slow machine gets
-    done too. After each kill and at the end the store is read and compared with the
-    acknowledgements made before that.
+    A writer lives about `life` seconds, a little longer after each kill, so that the race ends on a
+    slow machine too. After each kill and at the end the store is read and compared with the
+    acknowledgements made before.
     """
     root.mkdir(parents=True, exist_ok=True)
     luck = random.Random(seed)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["labstore.files"])
 
-    def start(writer: int) -> multiprocessing.Process:
+    def start(writer: int) -> BaseProcess:
         process = context.Process(target=write, args=(root, writer, inserts, links), daemon=True)
         process.start()
         return process
 
     running = {writer: start(writer) for writer in range(writers)}
-    kills, lost, duplicated = 0, set(), set()
+    kills = 0
+    lost: set[str] = set()
+    duplicated: set[str] = set()
     while running:
         time.sleep(luck.uniform(0, 2 * life / writers))
         writer = luck.randrange(writers)
@@ -111,7 +115,7 @@ def race(
 
 
 def write(root: Path, writer: int, inserts: int, links: bool) -> None:
-    """One writer's life: insert and acknowledge the rows that it has not acknowledged yet."""
+    """Insert and acknowledge the rows that this writer has not acknowledged yet."""
     if not links:
         for module, name in REFUSED:
             setattr(module, name, _refuse)
@@ -144,7 +148,7 @@ def _acknowledged(root: Path) -> set[str]:
 
 
 def _compare(root: Path) -> tuple[set[str], set[str]]:
-    """Acknowledged rows that are missing or changed, and rows that are there more than once."""
+    """Return acknowledged rows that are missing or changed, and rows that are read twice."""
     acknowledged = _acknowledged(root)
     found = FileStore(root / "store").read(GROUP)
     right = {row["flower_id"] for row in found.to_dict("records") if _is_right(row)}
@@ -157,15 +161,15 @@ def _is_right(row: dict[str, Any]) -> bool:
     return row == _row(int(writer), int(number))
 
 
-def _kill(process: multiprocessing.Process) -> bool:
-    """Whether the process was still at work and died of this signal."""
+def _kill(process: BaseProcess) -> bool:
+    """Kill a process. Returns whether it was still at work and died of this signal."""
     process.kill()
     process.join()
     return process.exitcode != 0 and not _finished(process)
 
 
-def _finished(process: multiprocessing.Process) -> bool:
-    """Whether the process wrote all its rows; raises when it failed by itself."""
+def _finished(process: BaseProcess) -> bool:
+    """Return whether a process wrote all its rows. Raises RuntimeError where it failed itself."""
     if process.exitcode is not None and process.exitcode > 0:
         raise RuntimeError(f"A writer failed with exit status {process.exitcode}; see above.")
     return process.exitcode == 0
@@ -175,7 +179,7 @@ def _finished(process: multiprocessing.Process) -> bool:
 
 
 def flowers(count: int, seed: int = 0) -> pd.DataFrame:
-    """Rows in random order of time, 1,000 for each day from START."""
+    """Return rows in random order of time, 1,000 for each day from START."""
     chance, names = np.random.default_rng(seed), random.Random(seed)
     days = np.arange(count) // ROWS_A_DAY
     seconds = pd.to_timedelta(days * 86_400 + chance.integers(0, 86_400, count), unit="s")
@@ -191,7 +195,7 @@ def flowers(count: int, seed: int = 0) -> pd.DataFrame:
 
 
 def times(root: Path, count: int, repeats: int) -> dict[str, float]:
-    """Median milliseconds to insert a group in one go, to read one day and to read all."""
+    """Return the median milliseconds to insert a group at once, to read one day and to read all."""
     rows = flowers(count)
     day = START + timedelta(days=count // ROWS_A_DAY // 2)
     fresh = (FileStore(root / f"{count}_{number}") for number in range(repeats))
@@ -225,7 +229,7 @@ def _milliseconds(work: Callable[[], Any], repeats: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure the file store.")
+    parser = argparse.ArgumentParser(description="Measure the folder store.")
     parser.add_argument("--quick", action="store_true", help="seconds; keeps no results")
     quick = parser.parse_args().quick
     writers, inserts = (2, 5) if quick else (8, 200)

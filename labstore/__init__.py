@@ -1,4 +1,4 @@
-"""The store between the stages: `open_store(address)` is all that a lab needs to know."""
+"""The store between the stages. `open_store(address)` opens one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from labstore.contract import (
     InvalidRows,
     Model,
     ModelVersion,
+    NewerFormat,
     NotFound,
     NotWritable,
+    PortableStore,
     Store,
     StoreError,
 )
+from labstore.secrets import secret
 
 __all__ = [
     "UTC_TIME",
@@ -29,8 +32,10 @@ __all__ = [
     "InvalidRows",
     "Model",
     "ModelVersion",
+    "NewerFormat",
     "NotFound",
     "NotWritable",
+    "PortableStore",
     "Store",
     "StoreError",
     "default_address",
@@ -41,14 +46,15 @@ __all__ = [
 COLAB_DRIVE = Path("/content/drive")
 
 
-def open_store(address: str | Path | None = None) -> Store:
+def open_store(address: str | Path | None = None) -> PortableStore:
     """Open the store at an address; nothing is created before the first write.
 
-    - `None` or "": the address in the environment variable LABS_STORE, else on Colab "drive:labs",
-      elsewhere the folder `store/` of the project;
+    - `None` or "": the default address, see `default_address`;
     - "some/folder": that folder;
-    - "drive:some/folder": that folder of My Drive, mounted first where Colab can;
-    - "hopsworks:PROJECT": that project of Hopsworks, with the key in HOPSWORKS_API_KEY.
+    - "drive:some/folder": that folder of My Drive, which is mounted first on Colab;
+    - "hopsworks:PROJECT": that Hopsworks project, with the key in HOPSWORKS_API_KEY.
+
+    Raises StoreError where Drive or Hopsworks cannot be opened.
     """
     from labstore.files import FileStore
 
@@ -64,9 +70,10 @@ def open_store(address: str | Path | None = None) -> Store:
 
 
 def default_address() -> str:
-    """$LABS_STORE, else `store/` in the nearest folder above that holds pyproject.toml.
+    """Return the environment variable LABS_STORE, or else where the store is by default.
 
-    On Colab, where what is on the machine's own disk goes with the machine, "drive:labs".
+    On Colab that is "drive:labs", since the machine's own disk is deleted with the machine;
+    elsewhere `store/` in the nearest folder, from here upwards, that holds pyproject.toml.
     """
     if address := os.environ.get("LABS_STORE"):
         return address
@@ -77,41 +84,35 @@ def default_address() -> str:
     return str(project / "store")
 
 
-def secret(name: str) -> str | None:
-    """A secret of the environment, or of Colab's own store, which then joins the environment."""
-    if not os.environ.get(name):
-        try:
-            from google.colab import userdata
-
-            os.environ[name] = userdata.get(name)
-        except Exception:  # not Colab, no such secret, or no access to it: all mean "not set"
-            return None
-    return os.environ[name]
-
-
 def _on_colab() -> bool:
-    """Other packages, such as protobuf's, are called google as well: only google.colab tells."""
+    """Return whether this runs on Colab, the only place that has google.colab.
+
+    Other packages, such as protobuf's, provide a package google as well.
+    """
     try:
         return importlib.util.find_spec("google.colab") is not None
-    except ModuleNotFoundError:  # no google at all
+    except ModuleNotFoundError:  # no package google
         return False
 
 
 def _drive_folder(folder: str) -> Path:
-    """A folder of My Drive. Raises StoreError that says how to mount where it is not mounted."""
+    """Return a folder of My Drive, mounted first on Colab.
+
+    Raises StoreError, which says how to mount it, where it is not mounted.
+    """
     if not folder.strip("/") or ".." in Path(folder).parts:
-        raise StoreError(f"'drive:{folder}' names no folder of My Drive. Try 'drive:labs'.")
+        raise StoreError(f"'drive:{folder}' is not a folder of My Drive. Try 'drive:labs'.")
     my_drive = COLAB_DRIVE / "MyDrive"
     if not my_drive.is_dir():
         try:
             from google.colab import drive
-        except ImportError:
+        except ImportError as error:
             raise StoreError(
                 f"Google Drive is not mounted: {my_drive} does not exist, and this is not Colab, "
                 "where it could be mounted. Open this notebook in Colab, or use a folder: "
                 "open_store('store')."
-            ) from None
-        with contextlib.suppress(Exception):  # a refusal is told below, with what to do
+            ) from error
+        with contextlib.suppress(Exception):  # reported below, with what to do
             drive.mount(str(COLAB_DRIVE))
     if not my_drive.is_dir():
         raise StoreError(

@@ -1,7 +1,7 @@
-"""What every store promises, and what the labs hand to it.
+"""What every store promises, what the labs pass to it, and the errors it raises.
 
-A lab declares its tables and its model once, in its `schema.py`, as `FeatureGroup` and `Model`;
-a store keeps their rows, files and versions. Two stores exist: a folder (`files.py`) and a
+A lab declares its tables and its model once, in its `schema.py`, as `FeatureGroup` and `Model`.
+A store keeps their rows, files and versions. There are two stores: a folder (`files.py`) and a
 project in Hopsworks (`hopsworks.py`).
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,9 +23,14 @@ from pandera.errors import SchemaErrors
 UTC_TIME = pd.DatetimeTZDtype("us", "UTC")
 """The one dtype of times in a store: aware, UTC, microseconds."""
 
+Kind = Literal["files", "models"]
+"""What a stored version is a version of."""
+
+MAX_EXPLAINED_CASES = 5
+
 
 class StoreError(Exception):
-    """Something about the store that a person has to mend; the message says what and how."""
+    """A problem with the store that a person has to fix; the message says what it is and how."""
 
 
 class NotFound(StoreError):
@@ -35,8 +41,12 @@ class Damaged(StoreError):
     """Something committed is missing or has changed; the message names the file."""
 
 
+class NewerFormat(StoreError):
+    """Something was written by a newer version of the project; the message says how to update."""
+
+
 class NotWritable(StoreError):
-    """The store's folder refuses to be written."""
+    """The store's folder cannot be written to."""
 
 
 class InvalidRows(StoreError, ValueError):
@@ -58,6 +68,7 @@ class FeatureGroup:
 
     @property
     def label(self) -> str:
+        """The name and version as people read them, e.g. "wines v1"."""
         return f"{self.name} v{self.version}"
 
     @property
@@ -67,23 +78,24 @@ class FeatureGroup:
 
     @property
     def fingerprint(self) -> str:
-        """A short hash of what decides whether stored rows fit: columns, types, key and time."""
+        """A short hash of the columns, types, key and event time, which stored rows must share."""
         types = {name: str(column.dtype) for name, column in self.schema.columns.items()}
         text = json.dumps([types, self.primary_key, self.event_time])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def dtypes(self) -> dict[str, Any]:
+        """The dtype of each column."""
         return {name: column.dtype.type for name, column in self.schema.columns.items()}
 
     def empty(self) -> pd.DataFrame:
-        """A frame of no rows with the group's columns and dtypes."""
+        """Return a frame of no rows with the group's columns and dtypes."""
         return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in self.dtypes.items()})
 
     def validate(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The rows in the group's column order, times in UTC microseconds.
+        """Return the rows in the group's column order, times in UTC microseconds.
 
-        Raises InvalidRows naming column, value and what is allowed.
+        Raises InvalidRows, which names the column, the value and what is allowed.
         """
         rows = rows.copy()
         double = rows.columns[rows.columns.duplicated()]
@@ -96,7 +108,7 @@ class FeatureGroup:
         try:
             self.schema.validate(rows, lazy=True)
         except SchemaErrors as errors:
-            raise InvalidRows(self._explain(errors)) from None
+            raise InvalidRows(self._explain(errors)) from errors
         repeated = rows[self.primary_key][rows[self.primary_key].duplicated()]
         if len(repeated):
             raise InvalidRows(
@@ -105,15 +117,17 @@ class FeatureGroup:
             )
         return rows[self.columns].reset_index(drop=True)
 
-    def _explain(self, errors: SchemaErrors, most: int = 5) -> str:
+    def _explain(self, errors: SchemaErrors) -> str:
         cases = errors.failure_cases.to_dict("records")
         mistyped = {c["column"] for c in cases if str(c["check"]).startswith("dtype(")}
-        cases = [  # a column of the wrong type fails its other checks for that reason alone
-            c for c in cases if c["column"] not in mistyped or str(c["check"]).startswith("dtype(")
+        sentences = [
+            self._sentence(case)
+            for case in cases  # a column of the wrong type fails its other checks for that reason
+            if case["column"] not in mistyped or str(case["check"]).startswith("dtype(")
         ]
-        cases = [self._sentence(case) for case in cases]
-        more = [f"and {len(cases) - most} more"] if len(cases) > most else []
-        return f"Nothing was written to {self.label}: " + "; ".join(cases[:most] + more) + "."
+        shown, rest = sentences[:MAX_EXPLAINED_CASES], sentences[MAX_EXPLAINED_CASES:]
+        more = [f"and {len(rest)} more"] if rest else []
+        return f"Nothing was written to {self.label}: " + "; ".join(shown + more) + "."
 
     def _sentence(self, case: dict[str, Any]) -> str:
         column, check, value = case["column"], str(case["check"]), case["failure_case"]
@@ -131,8 +145,8 @@ class FeatureGroup:
         return f"{column} = {value!r} in row {case['index']} is not {self.allowed(column)}"
 
     def allowed(self, column: str) -> str:
-        """The values a column may take, in words: 'from 0.1 to 12' or 'one of setosa, ...'."""
-        words = []
+        """Return a column's valid values in words: 'from 0.1 to 12' or 'one of setosa, ...'."""
+        words: list[str] = []
         for check in self.schema.columns[column].checks:
             facts = check.statistics or {}
             if "allowed_values" in facts:
@@ -146,7 +160,7 @@ class FeatureGroup:
 
 @dataclass(frozen=True)
 class Model:
-    """A line of model versions and the figure by which `best` is decided among them."""
+    """A model's name, and the metric that decides which of its versions is best."""
 
     name: str
     metric: str
@@ -166,14 +180,14 @@ class FilesVersion:
 
 @dataclass(frozen=True)
 class ModelVersion(FilesVersion):
-    """A registered model: its files, its figures, and what it was made from and with."""
+    """A registered model: its files, its metrics, and the data and libraries it was made with."""
 
     metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a store holds: labels of groups ("wines v1"), and the versions of each name by age."""
+    """What a store holds: labels of groups ("wines v1"), and each name's versions, oldest first."""
 
     groups: list[str]
     files: dict[str, list[str]]
@@ -181,10 +195,13 @@ class Contents:
 
 
 class Store(Protocol):
-    """Features, files and models. Times are UTC and aware, ends of ranges exclusive."""
+    """Features, files and models. Times are UTC and aware; the end of a range is exclusive."""
 
     def insert(self, group: FeatureGroup, rows: pd.DataFrame) -> None:
-        """Append rows. A key that exists already is replaced: the newest insert wins."""
+        """Append rows. A key that exists already is replaced: the newest insert wins.
+
+        Raises InvalidRows, and writes nothing, where rows break the group's schema.
+        """
 
     def read(
         self,
@@ -193,22 +210,29 @@ class Store(Protocol):
         until: datetime | None = None,
         as_of: datetime | None = None,
     ) -> pd.DataFrame:
-        """One row per key with since <= event time < until, ordered by (event time, key).
+        """Return one row per key with since <= event time < until, ordered by (event time, key).
 
-        `as_of` is time travel: the rows as they were stored at that moment.
+        `as_of` is time travel: the rows as they were stored at that moment. Raises Damaged naming
+        the file where committed rows are missing or changed.
         """
 
     def save_files(self, name: str, folder: Path, metadata: dict[str, Any]) -> FilesVersion:
         """Keep a copy of a folder as a new version."""
 
     def open_files(self, name: str, version: str = "latest") -> FilesVersion:
-        """A version of a folder, every file verified."""
+        """Return a version of a folder, "latest" or by its id, with every file verified.
+
+        Raises NotFound, which lists the versions there are, or Damaged, which names the file.
+        """
 
     def list_files(self, name: str) -> list[str]:
-        """The versions of a folder, oldest first, damaged ones too; none without such a name."""
+        """Return the ids of a folder's versions, oldest first, including damaged ones.
+
+        The list is empty where there is no such name.
+        """
 
     def prune_files(self, name: str, keep: int) -> None:
-        """Remove all but the newest `keep` (1 or more) versions, and what dead writers left.
+        """Remove all but the newest `keep` (1 or more) versions, and what killed writers left.
 
         Only for a name with one writer whose versions replace each other, as checkpoints do.
         """
@@ -216,25 +240,48 @@ class Store(Protocol):
     def save_model(
         self, model: Model, folder: Path, metrics: dict[str, float], metadata: dict[str, Any]
     ) -> ModelVersion:
-        """Register a folder as a new version; library versions and git commit are added."""
+        """Register a folder as a new version; library versions and git commit are added.
+
+        Raises StoreError where the model's own metric is absent or not finite.
+        """
 
     def load_model(self, model: Model, version: str = "best") -> ModelVersion:
-        """A registered version: "best" by the model's metric, "latest", or an id. Verified.
+        """Return a registered version, every file verified: "best" by its metric, "latest", or an id.
 
-        A version whose metadata says that its data is "real" is better than any other.
+        A version whose metadata has "data": "real" is better than any other. Raises NotFound or
+        Damaged as `open_files` does.
+        """
+
+    def free_bytes(self) -> int | None:
+        """Return how many bytes can still be written, None where that is not known."""
+
+
+class PortableStore(Store, Protocol):
+    """A store whose versions can be copied to another with their ids: see `copying.py`."""
+
+    def contents(self) -> Contents:
+        """Return the names and versions of everything that is kept here."""
+
+    def lend(self, kind: Kind, name: str, version: str) -> AbstractContextManager[Path]:
+        """Return a context with the folder of a version and its manifest, every file verified."""
+
+    def adopt(self, kind: Kind, folder: Path) -> bool:
+        """Keep another store's version, lent as a folder, under its own id.
+
+        Returns False where that version is here already.
         """
 
 
 def check_name(name: str) -> str:
-    """The name itself, or StoreError when it could not be a folder's name everywhere."""
+    """Return a name. Raises StoreError for one that is not a valid folder name everywhere."""
     if not is_name(name):
         raise StoreError(
-            f"{name!r} is no name for a store: use lower-case letters, digits and _ "
-            "(at most 63), a letter first, e.g. 'iris_flowers'."
+            f"{name!r} is not a valid name in a store: use lower-case letters, digits and _ "
+            "(up to 63), a letter first, e.g. 'iris_flowers'."
         )
     return name
 
 
 def is_name(name: str) -> bool:
-    """Whether a group, a model or files may be called so."""
+    """Return whether a group, a model or files may have this name."""
     return re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) is not None

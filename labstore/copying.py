@@ -1,8 +1,8 @@
-"""Everything of one store copied to another, and proof that it arrived.
+"""Copies one store to another, and proves that everything arrived.
 
 Versions of files and models keep their ids, ages, metadata and metrics: they are folders with a
-manifest, and travel as such. Of a group's rows the newest of each key travel. What they were
-before, and when each was inserted, stays behind: in the target, `as_of` begins with the copy.
+manifest, and are copied as such. Of a group's rows, the newest of each key are copied. Earlier
+values and ingest times are not: in the target, `as_of` begins with the copy.
 """
 
 from __future__ import annotations
@@ -10,40 +10,42 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import pandas as pd
 
-from labstore.contract import Damaged, FeatureGroup, StoreError
-from labstore.files import read_manifest
+from labstore.contract import Damaged, FeatureGroup, Kind, PortableStore, StoreError
+from labstore.versions import read_manifest
 
 
 @dataclass(frozen=True)
 class Copied:
     """One group, or one version of files or a model, found equal in both stores.
 
-    `amount` counts rows or bytes; `moved` is what of it was not there before; `sha256` is over the
-    rows in order, or over the manifest with its files' own checksums.
+    `amount` counts rows or bytes, `moved` those that the target did not have before. `sha256` is
+    over the rows in order, or over the names, sizes and checksums of a version's files.
     """
 
     name: str
     amount: int
     moved: int
-    unit: str
+    unit: Literal["rows", "bytes"]
     sha256: str
 
 
 def copy(
-    source, target, groups: Iterable[FeatureGroup], say: Callable[[str], None] = print
+    source: PortableStore,
+    target: PortableStore,
+    groups: Iterable[FeatureGroup],
+    report: Callable[[str], None] = print,
 ) -> list[Copied]:
-    """Copy a whole store; what the target has already is checked, not copied again.
+    """Copy a whole store. What the target has already is checked, not copied again.
 
-    Both are stores that can also tell their `contents`, `lend` a version and `adopt` one, as
-    FileStore and HopsworksStore do.
-
-    `groups` declares the groups that the source may hold. Where a key is in both stores, the
-    source's row is kept; rows and versions that only the target has stay as they are. Raises
-    StoreError, before anything is written, for a group that is not declared, and Damaged naming
-    what did not arrive as it was sent.
+    `groups` declares the groups that the source may hold; `report` gets a line for each group and
+    version. Where a key is in both stores, the source's row is kept. Rows and versions that only
+    the target has stay as they are. Raises StoreError, before anything is written, for a group
+    that is not declared, and Damaged naming what did not arrive as it was sent.
     """
     contents = source.contents()
     declared = {group.label: group for group in groups}
@@ -51,20 +53,27 @@ def copy(
         raise StoreError(
             f"{source} holds {', '.join(unknown)}, which no lab's schema.py declares (declared: "
             f"{', '.join(sorted(declared)) or 'nothing'}). Nothing was copied. Copy it with the "
-            "version of the project that made it."
+            "version of the project that wrote it."
         )
-    jobs = [(copy_group, (declared[label],)) for label in contents.groups]
-    for kind, names in (("files", contents.files), ("models", contents.models)):
-        jobs += [(copy_version, (kind, name, v)) for name, ids in names.items() for v in ids]
+    jobs: list[Callable[[], Copied]] = [
+        partial(copy_group, source, target, declared[label]) for label in contents.groups
+    ]
+    versions: list[tuple[Kind, dict[str, list[str]]]] = [
+        ("files", contents.files),
+        ("models", contents.models),
+    ]
+    for kind, names in versions:
+        for name, ids in names.items():
+            jobs += [partial(copy_version, source, target, kind, name, id_) for id_ in ids]
     done = []
-    for number, (job, what) in enumerate(jobs, start=1):
-        done.append(job(source, target, *what))
-        say(f"{number}/{len(jobs)}  {_line(done[-1])}")
+    for number, job in enumerate(jobs, start=1):
+        done.append(job())
+        report(f"{number}/{len(jobs)}  {_line(done[-1])}")
     return done
 
 
-def copy_group(source, target, group: FeatureGroup) -> Copied:
-    """The newest row of each key."""
+def copy_group(source: PortableStore, target: PortableStore, group: FeatureGroup) -> Copied:
+    """Copy the newest row of each key, and compare what arrived."""
     rows = source.read(group)
     missing = rows[~_row_hashes(rows).isin(_row_hashes(target.read(group)))]
     target.insert(group, missing.reset_index(drop=True))
@@ -75,13 +84,15 @@ def copy_group(source, target, group: FeatureGroup) -> Copied:
         raise Damaged(
             f"{group.label} did not arrive in {target} as it is in {source}: {len(rows)} rows "
             f"(sha256 {sent[:12]}) were sent, {len(arrived)} (sha256 {found[:12]}) are there. "
-            "Somebody may be writing to it: copy again when nobody does."
+            "Somebody may be writing to one of them: copy again when nobody is."
         )
     return Copied(f"groups/{group.label}", len(rows), len(missing), "rows", sent)
 
 
-def copy_version(source, target, kind: str, name: str, version: str) -> Copied:
-    """A version of "files" or "models"; both stores' copies are read whole and compared."""
+def copy_version(
+    source: PortableStore, target: PortableStore, kind: Kind, name: str, version: str
+) -> Copied:
+    """Copy a version of files or a model, verify every file in both stores, compare manifests."""
     with source.lend(kind, name, version) as folder:
         sent = read_manifest(folder)
         new = target.adopt(kind, folder)
@@ -89,8 +100,8 @@ def copy_version(source, target, kind: str, name: str, version: str) -> Copied:
         found = read_manifest(folder)
     if found != sent:
         raise Damaged(
-            f"{kind}/{name}/{version} is another one in {target} than in {source}. Remove it there "
-            "and copy again."
+            f"{kind}/{name}/{version} differs between {target} and {source}. Remove it from "
+            f"{target} and copy again."
         )
     size = sum(facts["bytes"] for facts in sent["files"].values())
     checksum = hashlib.sha256(repr(sorted(sent["files"].items())).encode()).hexdigest()
@@ -98,7 +109,7 @@ def copy_version(source, target, kind: str, name: str, version: str) -> Copied:
 
 
 def rows_sha256(rows: pd.DataFrame) -> str:
-    """A checksum of a group's rows as `read` returns them: columns, values and order."""
+    """Return a checksum of a group's rows as `read` returns them: columns, values and order."""
     hashes = _row_hashes(rows).to_numpy().tobytes()
     return hashlib.sha256(repr(list(rows.columns)).encode() + hashes).hexdigest()
 
@@ -108,5 +119,5 @@ def _row_hashes(rows: pd.DataFrame) -> pd.Series:
 
 
 def _line(copied: Copied) -> str:
-    news = f"{copied.moved:,} new" if copied.moved else "all there already"
-    return f"{copied.name}: {copied.amount:,} {copied.unit} ({news}), sha256 {copied.sha256[:12]} in both"
+    new = f"{copied.moved:,} new" if copied.moved else "all there already"
+    return f"{copied.name}: {copied.amount:,} {copied.unit} ({new}), sha256 {copied.sha256[:12]} in both"

@@ -1,21 +1,21 @@
-"""The store as a project in Hopsworks, by its client, version 5.
+"""The store in a Hopsworks project, through its client, version 5 (written for 5.2.1).
 
     feature group NAME, version V               every insert of rows, never overwritten
     Resources/ml-labs/files/NAME/VERSION/       a version of files, with its manifest.json
     model NAME, a running number                a model's files, with their manifest.json
 
-**Rows.** Hopsworks itself replaces a row only where key *and* event time agree, and shows a group
-as it once was to Spark alone. So a group has one more column, `ingested_us` (microseconds since
-1970, UTC), as a part of its primary key: every insert stays, reading takes the newest of each
-key, and `as_of` takes the newest of those ingested until then, as this machine's clock told it.
-What somebody else writes into the group without that column cannot be read.
+**Rows.** Hopsworks itself replaces a row only where key *and* event time agree, and only Spark can
+read a group as it was earlier. So a group has one more column, `ingested_us` (microseconds since
+1970, UTC), as part of its primary key: every insert stays, reading takes the newest row of each
+key, and `as_of` takes the newest of those ingested until then, by the writing machine's clock.
+Rows that others write into the group without that column cannot be read.
 
-**Versions** have the same ids and manifests as in a folder. They are written to a folder of this
-machine first (the cache, ~/.cache/ml-labs/hopsworks/PROJECT), then uploaded; what is opened is
-downloaded there once and verified against its manifest. Files are uploaded beside their place and
-moved there whole, so a version that is listed is complete.
+**Versions** have the same ids and manifests as in a folder. They are first written to a folder on
+this machine (the cache, ~/.cache/ml-labs/hopsworks/PROJECT), then uploaded. A version that is
+opened is downloaded there once and verified against its manifest. Files are uploaded beside their
+place and then moved there together, so a version that is listed is complete.
 
-Nothing here prompts: a missing key is named before the client is even imported.
+Nothing here prompts: a missing key is reported before the client is even imported.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from typing import Any
 
 import pandas as pd
 
-from labstore import secret
 from labstore.contract import (
     Contents,
     Damaged,
     FeatureGroup,
     FilesVersion,
     InvalidRows,
+    Kind,
     Model,
     ModelVersion,
     NotFound,
@@ -50,15 +50,14 @@ from labstore.contract import (
     check_name,
     is_name,
 )
-from labstore.files import (
-    INGESTED,
-    FileStore,
-    aware,
+from labstore.files import FileStore
+from labstore.rows import INGESTED, aware, drop_superseded, in_order, newest_rows
+from labstore.secrets import secret
+from labstore.versions import (
+    Manifest,
     best_version,
-    drop_superseded,
-    in_order,
     is_commit,
-    newest_rows,
+    is_version,
     no_such_name,
     no_such_version,
     read_manifest,
@@ -77,15 +76,18 @@ TYPES = {  # a column's dtype in a schema -> its type in Hopsworks
     "bool": "boolean",
     "datetime64[us, UTC]": "timestamp",
 }
-PAGE = 1000  # entries of a folder in one answer
-WAIT_SECONDS, WAIT_AT_MOST = 10, 3600
+PAGE_ENTRIES = 1000  # of a folder's listing in one answer
+WAIT_SECONDS = 10
+MAX_WAIT_SECONDS = 3600
+MAX_QUOTED_CHARS = 300  # of the client's own error message
 
 
 def connect(project: str = "") -> HopsworksStore:
-    """Log in to a project with the key in the environment. Raises StoreError naming what is missing.
+    """Log in to a project with the key in the environment, and return it as a store.
 
-    HOPSWORKS_API_KEY is needed outside of Hopsworks, HOPSWORKS_PROJECT where no project is given,
-    HOPSWORKS_HOST unless it is the public Hopsworks.
+    HOPSWORKS_API_KEY is needed outside Hopsworks, HOPSWORKS_PROJECT where no project is given,
+    and HOPSWORKS_HOST for a cluster other than the public one. Raises StoreError, which names the
+    variables that are missing.
     """
     project = project or os.environ.get("HOPSWORKS_PROJECT", "")
     key = (secret("HOPSWORKS_API_KEY") or "").strip()
@@ -96,29 +98,30 @@ def connect(project: str = "") -> HopsworksStore:
         )
     if missing:
         raise StoreError(
-            f"Hopsworks is not reached without {' and '.join(missing)}: set it in the environment. "
-            "A project elsewhere than on the public Hopsworks needs HOPSWORKS_HOST as well. "
-            "docs/hopsworks.md tells how."
+            f"Hopsworks cannot be reached without {' and '.join(missing)}: set it in the "
+            "environment. A project on another cluster than the public one needs HOPSWORKS_HOST as "
+            "well. docs/hopsworks.md has the steps."
         )
     client = _client()
     host = os.environ.get("HOPSWORKS_HOST", "").removeprefix("https://").rstrip("/")
     with _asking(f"open the project {project!r}"):
-        # A key given here goes before one that an earlier login left in .hw_api_key, and with key
-        # and project there is nothing left to prompt for.
+        # The client (seen with hopsworks 5.2.1) prefers a key that an earlier login left in
+        # .hw_api_key over the environment's, and prompts for a missing key or project. A key and a
+        # project passed here prevent both.
         opened = client.login(
             host=host or None, project=project, api_key_value=key or None, engine="python"
         )
     if opened is None or opened.name.lower() != project.lower():
         name = "none" if opened is None else repr(opened.name)
         raise StoreError(
-            f"Hopsworks opened the project {name}, not {project!r}. A job of Hopsworks always gets "
-            "its own project: name that one in the address."
+            f"Hopsworks opened the project {name}, not {project!r}. A job that runs in Hopsworks can "
+            "only open its own project: use that name in the address."
         )
     return HopsworksStore(opened, Path.home() / ".cache/ml-labs/hopsworks" / opened.name)
 
 
 class HopsworksStore:
-    """A store in one project; see the module's text. `connect` makes it."""
+    """A store in one project; see the module's docstring. `connect` opens it."""
 
     def __init__(self, project: Any, cache: Path):
         self._project = project
@@ -145,6 +148,7 @@ class HopsworksStore:
     # ------------------------------------------------------------------ rows
 
     def insert(self, group: FeatureGroup, rows: pd.DataFrame) -> None:
+        """Append the rows with their ingest time, in DELTA format or else in HUDI format."""
         names = _names(group)
         rows = group.validate(rows)
         if rows.empty:
@@ -161,7 +165,10 @@ class HopsworksStore:
             self._write(self._create(group, "HUDI"), rows)
 
     def _find(self, group: FeatureGroup) -> Any | None:
-        """The group in Hopsworks, None where there is none; its columns are those declared."""
+        """Return the group in Hopsworks, None where there is none.
+
+        Raises StoreError where its columns are not those that the group declares.
+        """
         check_name(group.name)
         with _asking(f"look up {group.label}"):
             try:
@@ -169,7 +176,7 @@ class HopsworksStore:
             except Exception as error:
                 if "exists in shared store" not in str(error):
                     raise
-                return None  # another project's group of that name, which is none of ours
+                return None  # a group of that name in another project's store, not in ours
         if stored is None:
             return None
         found = {feature.name: feature.type for feature in stored.features}
@@ -184,7 +191,10 @@ class HopsworksStore:
         return stored
 
     def _create(self, group: FeatureGroup, time_travel: str) -> Any:
-        """A group that comes to be with its first insert. Statistics would cost a job each time."""
+        """Return a new group, which Hopsworks registers at its first insert.
+
+        Without statistics: they would cost a job for each insert.
+        """
         names = _names(group)
         with _asking(f"create {group.label}"):
             return self._features.get_or_create_feature_group(
@@ -211,7 +221,10 @@ class HopsworksStore:
                 _materialize(job)
 
     def _drop_empty_delta(self, group: FeatureGroup) -> None:
-        """Remove the group that the client has registered before it failed to write to it."""
+        """Remove the group that the client registered before it failed to write to it.
+
+        Raises StoreError where the group holds rows already, written from inside the cluster.
+        """
         with _asking(f"look up {group.label}"):
             left = self._features.get_feature_group(group.name, version=group.version)
             if left is None or left.time_travel_format != "DELTA":
@@ -220,12 +233,16 @@ class HopsworksStore:
                 raise StoreError(
                     f"{group.label} was written from inside the cluster, in the DELTA format, which "
                     "this machine cannot write: the cluster has no load balancers for its data and "
-                    "name nodes. Run this as a job in Hopsworks, or ask its administrator for them."
+                    "name nodes. Run this as a job in Hopsworks, or ask its administrator to set "
+                    "them up."
                 )
             left.delete()
 
     def _next_stamp(self, stored: Any | None) -> int:
-        """Now, or just after the newest there is: a clock set back must not lose updates."""
+        """Return the time now in microseconds or, if later, just after the newest insert's.
+
+        So an update is newer than what it updates even where the clock was set back.
+        """
         now = _micros(datetime.now(UTC))
         if stored is None:
             return now
@@ -239,6 +256,7 @@ class HopsworksStore:
         until: datetime | None = None,
         as_of: datetime | None = None,
     ) -> pd.DataFrame:
+        """Return the newest row of each key, from a query of the window and of later inserts."""
         since, until, as_of = map(aware, (since, until, as_of), ("since", "until", "as_of"))
         names, stored = _names(group), self._find(group)
         if stored is None:
@@ -263,10 +281,10 @@ class HopsworksStore:
         return in_order(group, rows)
 
     def _query(self, stored: Any, names: list[str], conditions: list[Any]) -> pd.DataFrame:
-        """Columns of the rows that meet all conditions, in no order.
+        """Return columns of the rows that meet all conditions, in no order.
 
-        As a query and not by the group's `read`, which in a scheduled job of Hopsworks shows the
-        rows of that job's hour alone, unasked.
+        By a query, since the group's own `read` (seen with hopsworks 5.2.1) returns only the rows
+        of the job's own time range when it is called in a scheduled job.
         """
         with _asking(f"read {stored.name}"):
             try:
@@ -277,44 +295,49 @@ class HopsworksStore:
             except Exception:
                 if stored.commit_details(limit=1):
                     raise
-                return pd.DataFrame(columns=names)  # registered, but nothing was ever written to it
+                return pd.DataFrame(columns=names)  # registered, but never written to
 
     def feature_view(self, group: FeatureGroup, labels: Sequence[str] = ()) -> Any:
-        """Hopsworks' feature view of a stored group, for training there; made if it is not there yet.
+        """Return Hopsworks' feature view of a stored group, made if needed, for training there.
 
-        Its data hold every insert, of which `newest` keeps each key's last. The client returns
-        labels apart from the rest in `view.training_data(primary_key=True, event_time=True)`, and
-        not at all in `view.get_batch_data`.
+        Its data hold every insert; `newest` keeps the last of each key. The client returns labels
+        separately in `view.training_data(primary_key=True, event_time=True)`, and leaves them out
+        of `view.get_batch_data`. Raises NotFound for a group without rows.
         """
         names, stored = _names(group), self._find(group)
         if stored is None:
             raise NotFound(f"{self} holds no {group.label} yet: insert its rows first.")
+        label_names = [names[label] for label in labels]
         with _asking(f"make a feature view of {group.label}"):
             return self._features.get_or_create_feature_view(
                 group.name,
                 query=stored.select([*names.values(), STAMP]),
                 version=group.version,
                 description=f"{MARK}: {group.label} with every insert",
-                labels=[names[label] for label in labels],
+                labels=label_names,
             )
 
     # ------------------------------------------------------ files and models
 
     def save_files(self, name: str, folder: Path, metadata: dict[str, Any]) -> FilesVersion:
+        """Write the version to the cache, then upload it."""
         check_name(name)
-        after = (self.list_files(name) or [None])[-1]
+        after = max(self.list_files(name), default=None)
         saved = self._local.save_files(name, folder, metadata, after)
         self._send("files", saved.path)
         return saved
 
     def open_files(self, name: str, version: str = "latest") -> FilesVersion:
+        """Return a version of a folder, downloaded once and verified."""
         version = self._pick("files", name, version, self.list_files(name))
         return self._open("files", name, version, lambda: self._local.open_files(name, version))
 
     def list_files(self, name: str) -> list[str]:
+        """Return the ids of a folder's versions, oldest first, including damaged ones."""
         return self._versions_in(f"{ROOT}/files/{check_name(name)}")
 
     def prune_files(self, name: str, keep: int) -> None:
+        """Remove all but the newest `keep` (1 or more) versions, and older unfinished uploads."""
         kept = self.list_files(name)[-keep:]
         for home in (f"{ROOT}/files/{name}", f"{ROOT}/uploads/{name}"):
             for version in self._versions_in(home):
@@ -326,6 +349,7 @@ class HopsworksStore:
     def save_model(
         self, model: Model, folder: Path, metrics: dict[str, float], metadata: dict[str, Any]
     ) -> ModelVersion:
+        """Write the version to the cache, then register it."""
         check_name(model.name)
         after = max(self._models(model.name), default=None)
         saved = self._local.save_model(model, folder, metrics, metadata, after)
@@ -333,9 +357,10 @@ class HopsworksStore:
         return saved
 
     def load_model(self, model: Model, version: str = "best") -> ModelVersion:
+        """Return a registered version, downloaded once and verified."""
         models = self._models(check_name(model.name))
         if version == "best" and models:
-            # Not by the registry's own get_best_model: it knows nothing of real data, nor of ties.
+            # The registry's own get_best_model does not prefer real data, nor the newest of equals.
             version = best_version(model, [_summary(v, m, model.metric) for v, m in models.items()])
         version = self._pick("models", model.name, version, sorted(models))
         return self._open(
@@ -343,12 +368,13 @@ class HopsworksStore:
         )
 
     def _models(self, name: str) -> dict[str, Any]:
-        """The registry's models of that name that this store made, by their ids."""
+        """Return the registry's models of that name that this store made, by their ids."""
         with _asking(f"look up the model {name}"):
             found = self._registry.get_models(name) or []
         return {id_: model for model in found if (id_ := _described(model).get("version"))}
 
-    def _pick(self, kind: str, name: str, version: str, versions: list[str]) -> str:
+    def _pick(self, kind: Kind, name: str, version: str, versions: list[str]) -> str:
+        """Return the id of one of the versions. Raises NotFound with those that there are."""
         if not versions:
             folder = f"{ROOT}/files" if kind == "files" else "Models"
             raise no_such_name(kind, name, repr(self), sorted(self._list(folder)))
@@ -358,8 +384,8 @@ class HopsworksStore:
             raise no_such_version(kind, name, version, versions)
         return version
 
-    def _open(self, kind: str, name: str, version: str, open_local: Callable[[], Any]) -> Any:
-        """A version out of the cache, downloaded first where it is not there or not whole."""
+    def _open(self, kind: Kind, name: str, version: str, open_local: Callable[[], Any]) -> Any:
+        """Open a version in the cache, downloaded first where it is absent or damaged there."""
         with suppress(NotFound, Damaged):
             return open_local()
         self._local.remove(kind, name, version)
@@ -367,10 +393,14 @@ class HopsworksStore:
             self._local.adopt(kind, folder)
         return open_local()
 
+    def free_bytes(self) -> int | None:
+        """Return None: the store does not know the project's quota."""
+        return None
+
     # ---------------------------------------------------- from store to store
 
     def contents(self) -> Contents:
-        """What is kept here by this store, for copying it elsewhere."""
+        """Return the names and versions of everything that this store keeps in the project."""
         with _asking("list the feature groups"):
             groups = self._features.get_feature_groups()
         home = f"{ROOT}/files"
@@ -385,8 +415,8 @@ class HopsworksStore:
         )
 
     @contextmanager
-    def lend(self, kind: str, name: str, version: str) -> Iterator[Path]:
-        """A version just downloaded, with its manifest, every file verified; gone afterwards."""
+    def lend(self, kind: Kind, name: str, version: str) -> Iterator[Path]:
+        """Download a version, verify every file, and remove the folder when the context ends."""
         self._local.root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._local.root, prefix="download-") as home:
             folder = Path(home) / version
@@ -413,8 +443,11 @@ class HopsworksStore:
             with _asking(f"download {inside} of files/{name}/{version}"):
                 self._datasets.download(f"{home}/{inside}", str(folder / inside))
 
-    def adopt(self, kind: str, folder: Path) -> bool:
-        """Keep another store's version, lent as a folder, under its own id; False if it is here."""
+    def adopt(self, kind: Kind, folder: Path) -> bool:
+        """Upload another store's version under its own id, its manifest as it is.
+
+        Returns False where that version is here already.
+        """
         manifest = read_manifest(folder)
         name = check_name(manifest["name"])
         there = self._models(name) if kind == "models" else self.list_files(name)
@@ -423,8 +456,8 @@ class HopsworksStore:
         self._upload(kind, Path(folder), manifest)
         return True
 
-    def _send(self, kind: str, folder: Path) -> None:
-        """Upload a version of the cache; where that fails, it is not kept there either."""
+    def _send(self, kind: Kind, folder: Path) -> None:
+        """Upload a version of the cache. Where that fails, the version is removed there too."""
         manifest = read_manifest(folder)
         try:
             self._upload(kind, folder, manifest)
@@ -432,7 +465,7 @@ class HopsworksStore:
             self._local.remove(kind, manifest["name"], manifest["version"])
             raise
 
-    def _upload(self, kind: str, folder: Path, manifest: dict[str, Any]) -> None:
+    def _upload(self, kind: Kind, folder: Path, manifest: Manifest) -> None:
         name, version = manifest["name"], manifest["version"]
         if kind == "models":
             self._register(folder, manifest)
@@ -444,17 +477,18 @@ class HopsworksStore:
             self._datasets.upload(str(folder), unfinished, overwrite=True)
             self._datasets.move(f"{unfinished}/{version}", f"{home}/{version}")
 
-    def _register(self, folder: Path, manifest: dict[str, Any]) -> None:
+    def _register(self, folder: Path, manifest: Manifest) -> None:
         _check_downloadable(folder)
         name, version = manifest["name"], manifest["version"]
-        # The id and what `best` has to know, where one listing shows them for all versions.
+        # One listing shows the descriptions of all versions, so they hold the id and what `best`
+        # needs besides the metric.
         words = {"version": version, "real": manifest["metadata"].get("data") == "real"}
         finite = {m: float(v) for m, v in manifest["metrics"].items() if math.isfinite(v)}
         with _asking(f"register the model {name}"):
             model = self._registry.python.create_model(
                 name, metrics=finite, description=json.dumps({MARK: words})
             )
-            # On a drive of Hopsworks itself the client would move the files otherwise.
+            # Otherwise the client (seen with hopsworks 5.2.1) moves files that lie on hopsfs.
             model.save(str(folder), keep_original_files=True)
 
     # -------------------------------------------------------------- datasets
@@ -463,24 +497,29 @@ class HopsworksStore:
         return sorted(name for name in self._list(folder) if is_commit(Path(name)))
 
     def _list(self, folder: str) -> list[str]:
-        """The names in a folder; none where there is no such folder."""
+        """Return the names in a folder; none where there is no such folder."""
         with _asking(f"list {folder}"):
             if not self._exists(folder):
                 return []
-            found = page = self._datasets.list(folder, limit=PAGE)
-            while len(page) == PAGE:
-                page = self._datasets.list(folder, offset=len(found), limit=PAGE)
+            found = page = self._datasets.list(folder, limit=PAGE_ENTRIES)
+            while len(page) == PAGE_ENTRIES:
+                page = self._datasets.list(folder, offset=len(found), limit=PAGE_ENTRIES)
                 found = found + page
             return [path.rstrip("/").rpartition("/")[2] for path in found]
 
     def _exists(self, path: str) -> bool:
-        """The client says "no" to any failed request, so ask for what every project has, too."""
+        """Return whether a file or folder exists.
+
+        The client (seen with hopsworks 5.2.1) answers False to any failed request as well, so a
+        False counts only if "Resources", which every project has, is found. Raises StoreError
+        where it is not.
+        """
         if self._datasets.exists(path):
             return True
         if not self._datasets.exists("Resources"):
             raise StoreError(
-                f"{self} does not show even its data set Resources: it is not reachable, or the key "
-                "lacks the dataset scopes. Try again, or make a key with all scopes."
+                f"{self} does not show even its data set Resources: the project is not reachable, or "
+                "the key lacks the dataset scopes. Try again, or make a key with all scopes."
             )
         return False
 
@@ -500,12 +539,15 @@ class HopsworksStore:
 
 
 def newest(group: FeatureGroup, rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each key the row ingested last, from data that Hopsworks returned with all columns."""
+    """Return the row of each key that was ingested last.
+
+    `rows` are a feature view's data with all columns, as Hopsworks returns them.
+    """
     return in_order(group, newest_rows(_as_declared(group, rows), group.primary_key))
 
 
 def _as_declared(group: FeatureGroup, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of Hopsworks with the declared names and aware times, and INGESTED."""
+    """Return rows of Hopsworks with the declared names, aware times, and INGESTED."""
     back = {stored: name for name, stored in _names(group).items()} | {STAMP: INGESTED}
     rows = rows[list(back)].rename(columns=back)
     for name, dtype in group.dtypes.items():
@@ -515,15 +557,18 @@ def _as_declared(group: FeatureGroup, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _names(group: FeatureGroup) -> dict[str, str]:
-    """Each column's name in Hopsworks, which knows lower case alone."""
+    """Return each column's name in Hopsworks, where names are in lower case.
+
+    Raises StoreError where two names would become one, InvalidRows for a type it does not know.
+    """
     check_name(group.name)
     names = {name: name.lower().replace(" ", "_") for name in group.columns}
     twins = [n for n in group.columns if list(names.values()).count(names[n]) > 1]
     if twins or STAMP in names.values():
         raise StoreError(
             f"In Hopsworks the columns {', '.join(twins) or STAMP} of {group.label} would have the "
-            "same name: it tells no upper from lower case, and keeps ingested_us for itself. "
-            "Rename them in the lab's schema.py."
+            f"same name: its names are in lower case, and {STAMP} is the store's own column. Rename "
+            "them in the lab's schema.py."
         )
     for name, column in group.schema.columns.items():
         if str(column.dtype) not in TYPES:
@@ -535,6 +580,7 @@ def _names(group: FeatureGroup) -> dict[str, str]:
 
 
 def _inside(times: pd.Series, since: datetime | None, until: datetime | None) -> pd.Series:
+    """Return whether since <= time < until, for each time."""
     inside = pd.Series(True, index=times.index)
     if since is not None:
         inside &= times >= since
@@ -544,42 +590,47 @@ def _inside(times: pd.Series, since: datetime | None, until: datetime | None) ->
 
 
 def _micros(moment: datetime) -> int:
+    """Return a time as microseconds since 1970, UTC."""
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _is_delta_refusal(error: Exception) -> bool:
-    """Whether the client cannot write DELTA from here: no library, or no way to the data nodes."""
-    said = str(error.__cause__ or error).lower()
-    return "delta library is not installed" in said or "load balancer" in said
+    """Return whether the client cannot write DELTA from here: no library, or no data nodes in reach."""
+    message = str(error.__cause__ or error).lower()
+    return "delta library is not installed" in message or "load balancer" in message
 
 
 def _materialize(job: Any) -> None:
-    """Run the job that makes sent rows readable, to its end. Raises where it fails.
+    """Run the job that makes sent rows readable, and wait for its end. Raises where it fails.
 
-    While another insert's run goes on, the client starts none and returns None. That run may have
-    begun before our rows were sent, so only one of our own will do.
+    While a run for another insert goes on, the client starts none and returns None. That run may
+    have begun before our rows were sent, so a run of our own is needed.
     """
-    end = time.monotonic() + WAIT_AT_MOST
+    end = time.monotonic() + MAX_WAIT_SECONDS
     while job.run(await_termination=True) is None:
         if time.monotonic() > end:
-            raise StoreError(f"The job {job.name} has been busy for an hour: see it there.")
+            raise StoreError(
+                f"The job {job.name} has been busy for an hour. Look at it under Jobs in the "
+                "project, stop it if it hangs, and insert again."
+            )
         time.sleep(WAIT_SECONDS)
 
 
 def _described(model: Any) -> dict[str, Any]:
-    """What `_register` has written into a model's description; nothing for other people's models."""
-    try:
+    """Return what `_register` wrote into a model's description; nothing for other people's models."""
+    try:  # a description that is absent, or anything that other people write there
         words = json.loads(model.description)[MARK]
-        own = is_commit(Path(words["version"])) and "/" not in words["version"]
-        return words if own else {}
+        version = words["version"]
     except (TypeError, ValueError, KeyError):
         return {}
+    return words if isinstance(version, str) and is_version(version) else {}
 
 
 def _summary(version: str, found: Any, metric: str) -> dict[str, Any]:
-    """What `best_version` looks at, of one of the registry's models.
+    """Return the parts of a manifest that `best_version` needs, from one of the registry's models.
 
-    The client respells what it gets back (coverage_90 as coverage__90), and figures may be text.
+    The client (seen with hopsworks 5.2.1) changes the names it gets back (coverage_90 becomes
+    coverage__90), and figures may be text.
     """
     figures = {_plain(name): value for name, value in (found.training_metrics or {}).items()}
     value = figures.get(_plain(metric))
@@ -589,36 +640,47 @@ def _summary(version: str, found: Any, metric: str) -> dict[str, Any]:
 
 
 def _plain(name: str) -> str:
+    """Return a metric's name without what the client may change in it."""
     return name.replace("_", "").lower()
 
 
 def _check_downloadable(folder: Path) -> None:
-    """Refuse what the registry takes and its download then leaves out."""
+    """Raise StoreError for files that the registry accepts and its download then leaves out."""
     for inside in [folder, *folder.rglob("*")]:
-        if inside.is_dir() and (inside.name == "Artifacts" or len(list(inside.iterdir())) > PAGE):
+        if inside.is_dir() and (
+            inside.name == "Artifacts" or len(list(inside.iterdir())) > PAGE_ENTRIES
+        ):
             raise StoreError(
-                f"The folder {inside.name} of the model is one that Hopsworks' registry does not "
-                f"return: it must not be called Artifacts, nor hold more than {PAGE} files."
+                f"Hopsworks' registry would not return the folder {inside.name} of the model: a "
+                f"folder must not be called Artifacts, nor hold more than {PAGE_ENTRIES} files."
             )
 
 
 @contextmanager
 def _asking(what: str) -> Iterator[None]:
-    """The client's many kinds of error as one that says what was asked of Hopsworks."""
+    """Raise the client's many kinds of error as a StoreError that names the request.
+
+    Wraps requests to the client only, so that an error of our own code is not reported as one of
+    Hopsworks.
+    """
     try:
         yield
     except StoreError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        words = " ".join(str(error).split())[:MAX_QUOTED_CHARS].rstrip(".")
         raise StoreError(
-            f"Hopsworks could not {what}: {said}. Try again; if it stays, check HOPSWORKS_HOST, the "
-            "key's scopes in HOPSWORKS_API_KEY and the project's members, or see docs/hopsworks.md."
+            f"Hopsworks could not {what}: {words or type(error).__name__}. Try again; if it happens "
+            "again, check HOPSWORKS_HOST, the scopes of the key in HOPSWORKS_API_KEY and the "
+            "project's members, or see docs/hopsworks.md."
         ) from error
 
 
 def _client() -> Any:
-    """The client, imported here only: it takes seconds, and sets up logging for everybody."""
+    """Import the client, here only: it takes seconds, and changes the logging of the process.
+
+    Raises StoreError with the package to install.
+    """
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     try:
@@ -626,7 +688,7 @@ def _client() -> Any:
     except ImportError as error:
         raise StoreError(
             f"The Hopsworks client is not installed ({error}). Run: pip install 'ml-labs[hopsworks]'"
-        ) from None
+        ) from error
     finally:
         root.setLevel(level)
         for handler in [h for h in root.handlers if h not in handlers]:

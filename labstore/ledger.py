@@ -1,7 +1,7 @@
-"""The run ledger of a daily job: which dates are done, and filling in those that are not.
+"""The run ledger of a daily job: which dates are done, and the backfill of those that are not.
 
-A job is a function of a date. However often it is called, late or not at all for some days, and
-wherever it fails, each date ends up done once.
+A job is a function of a date. Each date ends up done once, however often the job is called, on
+whatever days it is not called, and wherever it fails.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from labstore.contract import UTC_TIME, FeatureGroup, Store, StoreError
 
 
 def ledger_group(name: str) -> FeatureGroup:
-    """A ledger: a row per date and status, so that nothing can take a "done" back."""
+    """Return the feature group of a ledger.
+
+    It has a row per date and status, so that no later entry can undo a "done".
+    """
     return FeatureGroup(
         name=name,
         version=1,
@@ -51,13 +54,14 @@ def backfill(
     model_version: str,
     run_date: Callable[[date], int],
 ) -> list[date]:
-    """Run every date up to today that is not done, oldest first; the dates done now.
+    """Run every date up to today that is not done, oldest first. Returns the dates done now.
 
     `run_date` writes a date's rows, always the same for the same date, and returns how many. The
-    ledger's "done" comes after them, so a date it names is whole. A date that fails stops the run.
+    ledger's "done" is written after them, so the rows of a done date are complete. A date that
+    fails is entered as "failed", stops the run, and its error is raised.
     """
     missing = missing_dates(store, ledger, today)
-    if missing:  # remembered before any work, so that a killed run leaves a trace to return to
+    if missing:  # entered before any work, so that a later run finds the dates of a killed one
         _enter(store, ledger, missing, "pending", model_version)
     for day in missing:
         started = clock.perf_counter()
@@ -75,9 +79,14 @@ def backfill(
 def command(
     run_daily: Callable[[Store, date], list[date]], write_page: Callable[[Store, Path], Path]
 ) -> None:
-    """The command line of a daily job: today (UTC) on the default store, and its page if asked."""
+    """Run a daily job's command line: today (UTC) on the default store, and with --page its page.
+
+    An error of the store is printed in one sentence, with exit status 1.
+    """
     parser = argparse.ArgumentParser(description="Do today and every day that was missed.")
-    parser.add_argument("--page", type=Path, metavar="FOLDER", help="write the monitor there too")
+    parser.add_argument(
+        "--page", type=Path, metavar="FOLDER", help="write the monitor's page there"
+    )
     folder = parser.parse_args().page
     try:
         store = open_store()
@@ -90,7 +99,7 @@ def command(
 
 
 def missing_dates(store: Store, ledger: FeatureGroup, today: date) -> list[date]:
-    """Dates up to today, from the ledger's first, that are not done; oldest first."""
+    """Return the dates from the ledger's first to today that are not done, oldest first."""
     first = min([date.fromisoformat(d) for d in store.read(ledger)["date"]] + [today])
     done = set(done_dates(store, ledger)["date"])
     days = [first + timedelta(days=n) for n in range((today - first).days + 1)]
@@ -98,7 +107,7 @@ def missing_dates(store: Store, ledger: FeatureGroup, today: date) -> list[date]
 
 
 def done_dates(store: Store, ledger: FeatureGroup) -> pd.DataFrame:
-    """The ledger's entries of success: one per date that is done, oldest first."""
+    """Return the ledger's "done" entries: one per date that is done, oldest first."""
     entries = store.read(ledger)
     return entries[entries["status"] == "done"].reset_index(drop=True)
 

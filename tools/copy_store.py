@@ -1,9 +1,9 @@
-"""Copy a whole store to another, and prove that it arrived: see labstore/copying.py.
+"""Copy a whole store to another, and prove that everything arrived: see labstore/copying.py.
 
     python -m tools.copy_store store hopsworks:labs
     python -m tools.copy_store hopsworks:labs drive:labs
 
-Run it again after an interruption: what is there already is checked and not copied again.
+Run it again after an interruption: what the target has already is checked, not copied again.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def declared_groups() -> list[FeatureGroup]:
-    """The feature groups of every lab's schema.py."""
+    """Return the feature groups of every lab's schema.py."""
     labs = sorted(path.parent.name for path in ROOT.glob("lab*/schema.py"))
     schemas = [importlib.import_module(f"{lab}.schema") for lab in labs]
     return [g for schema in schemas for g in vars(schema).values() if isinstance(g, FeatureGroup)]
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command line. Returns the exit status: 1 where a store cannot be opened or copied."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

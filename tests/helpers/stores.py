@@ -1,8 +1,9 @@
-"""What the tests of the stores share: a group of flowers, two models, and both kinds of store."""
+"""What the store's tests share: a group of flowers, two models, and both kinds of store."""
 
 from __future__ import annotations
 
 import importlib
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def ids(rows: pd.DataFrame) -> list[str]:
 
 
 def folder_of(path: Path, **texts: str) -> Path:
-    """A folder with a text file per keyword; `a__b` becomes a/b."""
+    """Write a folder with a text file per keyword; `a__b` becomes a/b."""
     for name, text in texts.items():
         file = path / name.replace("__", "/")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ STORES = ["files", "hopsworks"]  # with HUDI instead of DELTA: test_hopsworks.py
 
 
 def new_store(kind: str, folder: Path):
-    """An implementation of the contract, empty. Hopsworks is a double in memory, see its module."""
+    """Return an empty store; Hopsworks is a double in memory, see hopsworks_double.py."""
     if kind == "files":
         return FileStore(folder / "store")
     pytest.importorskip("hopsworks")
@@ -84,5 +85,36 @@ def new_store(kind: str, folder: Path):
 
 
 def kept(store):
-    """All that a store holds, for comparison."""
+    """Return everything that a store holds, for comparison."""
     return contents(store.root) if isinstance(store, FileStore) else store.cluster.state()
+
+
+def flip(path: Path, position: int = -1, bits: int = 1) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= bits
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "deleted": Path.unlink,
+    "truncated": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "one byte short": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "emptied": lambda path: os.truncate(path, 0),
+    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "first bit flipped": lambda path: flip(path, 0),
+    "middle bit flipped": lambda path: flip(path, path.stat().st_size // 2),
+    "last bit flipped": lambda path: flip(path, -1),
+    "a folder instead": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+def open_version(root: Path, kind: str, version: str = "latest"):
+    store = FileStore(root)
+    if kind == "models":
+        return store.load_model(HIGH_SCORE, version)
+    return store.open_files("shards", version)
+
+
+def save_models(store, folder, model, figures):
+    source = folder_of(folder, **{"model.txt": "x"})
+    return [store.save_model(model, source, {model.metric: f}, {"rows": 3}) for f in figures]

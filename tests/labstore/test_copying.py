@@ -1,4 +1,4 @@
-"""A store copied to another: folder to folder, to Hopsworks and back, broken off and gone on with."""
+"""A store copied to another: folder to folder, to Hopsworks and back, interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from datetime import UTC, date, datetime
 import pandas as pd
 import pytest
 from helpers.stores import (
-    DAY,
     FLOWERS,
     HIGH_SCORE,
-    START,
     contents,
     flower,
     folder_of,
@@ -56,7 +54,7 @@ GROUPS = [FLOWERS, group("weeds"), group("never_used")]
 
 
 def quietly(*arguments):
-    return copy(*arguments, say=lambda line: None)
+    return copy(*arguments, report=lambda line: None)
 
 
 def assert_equal(one, other):
@@ -103,9 +101,9 @@ def test_there_and_back_again_is_the_same_store(source, tmp_path):
     assert_equal(source, home)
 
 
-def test_progress_and_proof_are_told_line_by_line(source, target):
+def test_progress_and_proof_are_reported_line_by_line(source, target):
     lines = []
-    copy(source, target, GROUPS, say=lines.append)
+    copy(source, target, GROUPS, report=lines.append)
     digest = rows_sha256(source.read(FLOWERS))[:12]
     assert lines[0] == f"1/7  groups/flowers v1: 3 rows (3 new), sha256 {digest} in both"
     assert len(lines) == 7 and lines[-1].startswith("7/7  models/flower_score/")
@@ -113,11 +111,13 @@ def test_progress_and_proof_are_told_line_by_line(source, target):
 
 @pytest.mark.parametrize("kind", TARGETS)
 @pytest.mark.parametrize("survived", range(4))
-def test_a_copy_that_breaks_off_goes_on_where_it_was(source, tmp_path, kind, survived, monkeypatch):
+def test_an_interrupted_copy_continues_where_it_stopped(
+    source, tmp_path, kind, survived, monkeypatch
+):
     target = new_store(kind, tmp_path / "target")
     writing, calls = ("_copy", []) if kind == "files" else ("_upload", [])
 
-    def break_off(self, *arguments):
+    def interrupt(self, *arguments):
         calls.append(arguments)
         if len(calls) > survived:
             raise KeyboardInterrupt
@@ -125,28 +125,28 @@ def test_a_copy_that_breaks_off_goes_on_where_it_was(source, tmp_path, kind, sur
 
     whole = getattr(type(target), writing)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(type(target), writing, break_off)
+        patch.setattr(type(target), writing, interrupt)
         quietly(source, target, GROUPS)
     done = quietly(source, target, GROUPS)
     assert_equal(source, target)
     assert any(copied.moved for copied in done)
 
 
-def test_rows_that_the_target_has_besides_stay_and_older_ones_are_replaced(source, target):
+def test_rows_that_only_the_target_has_stay_and_older_ones_are_replaced(source, target):
     target.insert(FLOWERS, frame(flower("a", 0, 5.0), flower("z", 30)))
     quietly(source, target, GROUPS)
     found = target.read(FLOWERS).set_index("flower_id")
     assert sorted(found.index) == ["a", "b", "c", "z"] and found.loc["a", "petal_cm"] == 1.0
 
 
-def test_only_newest_rows_travel_and_as_of_begins_with_the_copy(source, target):
+def test_only_newest_rows_are_copied_and_as_of_begins_with_the_copy(source, target):
     before = datetime.now(UTC)
     quietly(source, target, GROUPS)
     assert len(source.read(FLOWERS, as_of=before)) == 3
     assert target.read(FLOWERS, as_of=before).empty
 
 
-def test_a_group_that_nobody_declares_is_named_before_anything_is_written(source, target):
+def test_an_undeclared_group_is_named_before_anything_is_written(source, target):
     before = kept(target)
     with pytest.raises(StoreError, match=r"holds weeds v1.*declared: flowers v1.*Nothing was"):
         quietly(source, target, [FLOWERS])
@@ -193,41 +193,38 @@ def test_a_damaged_source_is_not_copied(source, target):
         quietly(source, target, GROUPS)
 
 
-def test_the_command_copies_every_labs_groups_and_says_so(
-    iris_history, tmp_path, capsys, monkeypatch
-):
+def test_the_command_copies_every_labs_groups_and_says_so(old_store, tmp_path, capsys):
     tool = importlib.import_module("tools.copy_store")
-    target = tmp_path / "copy"
-    assert tool.main([str(iris_history), str(target)]) == 0
-    said = capsys.readouterr().out
-    assert "groups/iris_predictions v1: 40 rows (40 new)" in said
-    assert "equal by row count and checksum" in said.splitlines()[-1]
-    assert tool.main([str(iris_history), str(target)]) == 0
-    assert "(40 new)" not in capsys.readouterr().out
+    source, target = str(old_store.root), str(tmp_path / "copy")
+    assert tool.main([source, target]) == 0
+    printed = capsys.readouterr().out
+    assert "groups/iris_predictions v1: 8 rows (8 new)" in printed
+    assert "equal by row count and checksum" in printed.splitlines()[-1]
+    assert tool.main([source, target]) == 0
+    assert "(8 new)" not in capsys.readouterr().out
     for wrong, words in (
-        ([str(target), str(target)], "the same store"),
-        ([str(tmp_path / "none"), str(target)], "nothing to copy"),
+        ([target, target], "the same store"),
+        ([str(tmp_path / "none"), target], "nothing to copy"),
     ):
         assert tool.main(wrong) == 1
         assert words in capsys.readouterr().err
 
 
-def test_a_labs_daily_run_goes_on_in_hopsworks_as_in_a_folder(iris_history, tmp_path):
-    """Ledger, model, rows, predictions and the monitor's snapshot: forty days, moved, three more."""
-    groups = [IRISES, PREDICTIONS, LEDGER]
+def test_a_labs_daily_run_continues_in_hopsworks_as_in_a_folder(old_store, tmp_path):
+    """Ledger, model, rows, predictions and the monitor's snapshot: eight days, moved, three more."""
     stores = [FileStore(tmp_path / "folder"), new_store("hopsworks", tmp_path)]
     for store in stores:
-        quietly(FileStore(iris_history), store, groups)
-        assert daily.run_daily(store, date(2026, 2, 12)) == [date(2026, 2, d) for d in (10, 11, 12)]
-        assert daily.run_daily(store, date(2026, 2, 12)) == []
+        quietly(old_store, store, [IRISES, PREDICTIONS, LEDGER])
+        days = [date(2026, 1, day) for day in (9, 10, 11)]
+        assert daily.run_daily(store, days[-1]) == days
+        assert daily.run_daily(store, days[-1]) == []
     folder, hopsworks = stores
     for table in (IRISES, PREDICTIONS):
         pd.testing.assert_frame_equal(folder.read(table), hopsworks.read(table))
     assert folder.load_model(MODEL).version == hopsworks.load_model(MODEL).version
     shown = [snapshot.read(store, SNAPSHOT) for store in stores]
     for content in shown:
-        assert content["through"] == "2026-02-12"
+        assert content["through"] == "2026-01-11"
         content.pop("last_run", None)
     assert shown[0] == shown[1]
-    since = START + 41 * DAY
-    assert len(hopsworks.read(PREDICTIONS, since=since)) == 2
+    assert len(hopsworks.read(PREDICTIONS, since=datetime(2026, 1, 9, tzinfo=UTC))) == 3

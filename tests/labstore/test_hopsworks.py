@@ -1,4 +1,4 @@
-"""The habits of Hopsworks' client that the contract suite (test_store.py) cannot show alone."""
+"""The Hopsworks store and its client's peculiarities, beyond the contract (test_contract_*.py)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ from labstore import (  # noqa: E402
 )
 from labstore.files import FileStore  # noqa: E402
 from labstore.monitor import snapshot  # noqa: E402
-from tests.labstore import test_store as contract  # noqa: E402
+from labstore.versions import manifest_text  # noqa: E402
+from tests.labstore import test_contract_rows as contract  # noqa: E402
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
@@ -67,7 +68,9 @@ def store(cluster):
 # --------------------------------------------------------------------------------- opening
 
 
-def test_opening_gives_project_key_and_host_so_that_nothing_is_asked(cluster, monkeypatch):
+def test_opening_passes_project_key_and_host_so_that_the_client_does_not_prompt(
+    cluster, monkeypatch
+):
     monkeypatch.setenv("HOPSWORKS_HOST", "https://my.cluster.org/")
     assert repr(open_store("hopsworks:labs")) == "hopsworks:labs"
     cluster.login.assert_called_once_with(
@@ -100,7 +103,7 @@ def test_what_is_missing_is_named_before_the_client_is_imported(
 
 
 def test_the_real_login_prompts_for_nothing_and_passes_over_an_older_key(monkeypatch, tmp_path):
-    """The client's own code, up to the connection; a key file of somebody else lies in the way."""
+    """The client's own code, up to the connection; the folder holds a key file of an earlier login."""
     connection = create_autospec(hopsworks._load_connection_class(), instance=True)
     connection._project_api = create_autospec(ProjectApi, instance=True)
     project = Cluster().login(project="labs", engine="python")
@@ -132,7 +135,7 @@ def test_another_project_than_the_one_asked_for_is_refused(cluster, monkeypatch)
     assert repr(open_store("hopsworks:Labs")) == "hopsworks:labs"
 
 
-def test_a_refused_login_is_told_in_words(cluster):
+def test_a_refused_login_is_reported_with_what_to_check(cluster):
     cluster.down = True
     with pytest.raises(StoreError, match=r"could not open the project 'labs'.*503.*HOPSWORKS_HOST"):
         open_store("hopsworks:labs")
@@ -196,7 +199,7 @@ def test_upper_case_and_spaces_of_columns_come_back(store, cluster):
 
 
 @pytest.mark.parametrize("name", ["PETALS", adapter.STAMP])
-def test_columns_that_hopsworks_would_take_for_one_are_refused(store, cluster, name):
+def test_columns_that_would_have_one_name_in_hopsworks_are_refused(store, cluster, name):
     twins = group(**{name: pa.Column(int)})
     with pytest.raises(StoreError, match=f"{name}.*same name.*Rename"):
         store.insert(twins, frame(flower("a", **{name: 1})))
@@ -226,7 +229,7 @@ def test_windows_are_exact_though_the_client_cuts_times_to_seconds(store, tenths
     assert ids(store.read(FLOWERS, until=moment)) == [f"{n:02}" for n in range(tenths)]
 
 
-def test_a_scheduled_job_of_hopsworks_reads_all_rows_and_not_its_hours_alone(store, monkeypatch):
+def test_a_scheduled_job_in_hopsworks_reads_all_rows_not_only_its_hours(store, monkeypatch):
     store.insert(FLOWERS, frame(flower("a", 0), flower("b", 9)))
     monkeypatch.setenv("HOPS_START_TIME", "2026-01-01T00:00:00.000000Z")
     monkeypatch.setenv("HOPS_END_TIME", "2026-01-02T00:00:00.000000Z")
@@ -241,14 +244,14 @@ def test_a_group_with_another_key_needs_a_new_version(store):
         store.read(other)
 
 
-def test_a_group_of_a_store_shared_with_the_project_is_none_of_ours(store, cluster):
+def test_a_group_in_a_store_shared_with_the_project_is_ignored(store, cluster):
     cluster.shared = {"flowers"}
     assert store.read(FLOWERS).empty
     store.insert(FLOWERS, frame(flower("a")))
     assert ids(store.read(FLOWERS)) == ["a"]
 
 
-def test_no_statistics_and_no_online_store_are_asked_for(store, cluster):
+def test_no_statistics_and_no_online_store_are_requested(store, cluster):
     """Either costs a job or a table for each insert, and nothing here reads them."""
     created = store._features.get_or_create_feature_group
     store.insert(FLOWERS, frame(flower("a")))
@@ -265,7 +268,7 @@ def test_inserts_append_and_merge_nothing(store):
 
 
 def test_long_texts_are_kept(store):
-    """The client's own check knows the online store's 100 letters, which are none of ours."""
+    """The client's own check has the online store's limit of 100 letters, which does not apply."""
     long = "x" * 5000
     for name in (long, long + "y"):
         store.insert(FLOWERS, frame(flower(name)))
@@ -283,7 +286,7 @@ ROWS = [  # the contract's tests of rows
 
 
 @pytest.mark.parametrize("test", ROWS, ids=lambda test: test.__name__)
-def test_the_contract_of_rows_holds_with_hudi_too(store, cluster, test):
+def test_the_contract_for_rows_holds_with_hudi_too(store, cluster, test):
     cluster.outside = True
     test(store)
     assert {stored.time_travel_format for stored in cluster.groups.values()} <= {"HUDI"}
@@ -298,7 +301,7 @@ def test_where_delta_cannot_be_written_the_group_becomes_a_hudi_one(store, clust
     assert ids(store.read(FLOWERS)) == ["a", "b"]
 
 
-def test_rows_written_with_delta_inside_are_not_given_up_outside(store, cluster):
+def test_rows_written_with_delta_inside_are_not_dropped_outside(store, cluster):
     store.insert(FLOWERS, frame(flower("a")))
     cluster.outside = True
     with pytest.raises(StoreError, match=r"flowers v1.*DELTA.*load balancers.*job in Hopsworks"):
@@ -334,7 +337,7 @@ def test_a_group_that_another_writer_made_a_hudi_one_meanwhile_is_kept(store, cl
 def test_any_other_refusal_of_an_insert_removes_nothing(store, cluster):
     store.insert(FLOWERS, frame(flower("a")))
     stored = next(iter(cluster.groups.values()))
-    stored.commits = 0  # not even where the cluster knows of no commit
+    stored.commits = 0  # not even if the cluster reports no commit
     cluster._handle(stored).insert.side_effect = rest_error(500, "load is high")
     with pytest.raises(StoreError, match=r"could not insert 1 rows.*load is high"):
         store.insert(FLOWERS, frame(flower("b")))
@@ -343,10 +346,10 @@ def test_any_other_refusal_of_an_insert_removes_nothing(store, cluster):
 
 @BUSY
 @pytest.mark.parametrize("asked", [1, 3])
-def test_an_insert_waits_for_another_ones_job_and_then_runs_its_own(
+def test_an_insert_waits_for_the_job_of_another_and_then_runs_its_own(
     store, cluster, monkeypatch, asked
 ):
-    """The other run began before the rows were sent: when it is over, they are still unreadable."""
+    """The other run began before the rows were sent, so they cannot be read yet when it ends."""
     waits = []
     monkeypatch.setattr(adapter.time, "sleep", waits.append)
     cluster.outside, cluster.busy = True, asked
@@ -358,7 +361,7 @@ def test_an_insert_waits_for_another_ones_job_and_then_runs_its_own(
 @BUSY
 def test_a_job_that_stays_busy_or_fails_is_an_error(store, cluster, monkeypatch):
     cluster.outside, cluster.busy = True, 10**9
-    monkeypatch.setattr(adapter, "WAIT_AT_MOST", -1)
+    monkeypatch.setattr(adapter, "MAX_WAIT_SECONDS", -1)
     with pytest.raises(StoreError, match="busy for an hour"):
         store.insert(FLOWERS, frame(flower("a")))
     cluster.busy, cluster.failing = 0, True
@@ -370,7 +373,7 @@ def test_a_job_that_stays_busy_or_fails_is_an_error(store, cluster, monkeypatch)
     assert ids(store.read(FLOWERS)) == ["a", "b", "c"]  # what was sent is not lost
 
 
-def test_rows_that_cannot_be_read_are_not_taken_for_none(store, cluster):
+def test_rows_that_cannot_be_read_are_an_error_not_an_empty_group(store, cluster):
     store.insert(FLOWERS, frame(flower("a")))
     store._find(FLOWERS).select.side_effect = rest_error(500, "query service")
     with pytest.raises(StoreError, match=r"could not read flowers.*query service"):
@@ -428,7 +431,7 @@ def test_more_versions_than_one_page_lists_are_listed(store, cluster, tmp_path):
     assert store.list_files("shards") == [*older, last]
 
 
-def test_an_upload_that_breaks_off_leaves_no_version(store, cluster, tmp_path):
+def test_an_interrupted_upload_leaves_no_version(store, cluster, tmp_path):
     source = folder_of(tmp_path / "source", a="1", b="2")
     first = store.save_files("shards", source, {})
     move = store._datasets.move.side_effect
@@ -462,7 +465,7 @@ def test_folders_are_made_once_and_may_be_made_by_another_writer_meanwhile(
     assert store._datasets.mkdir.call_count == asked
 
 
-def test_an_upload_that_broke_off_can_be_tried_again(store, tmp_path):
+def test_an_interrupted_upload_can_be_tried_again(store, tmp_path):
     """A copy from another store sends a version under the id that it has there."""
     there = FileStore(tmp_path / "there")
     saved = there.save_files("shards", folder_of(tmp_path / "source", a="1"), {})
@@ -490,7 +493,7 @@ def test_a_model_that_is_not_registered_is_not_there(store, cluster, tmp_path):
 
 @pytest.fixture
 def elsewhere(cluster, monkeypatch, tmp_path):
-    """The same project from another machine, with an empty cache."""
+    """Opens the project as from another machine, with an empty cache."""
 
     def open_elsewhere():
         monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
@@ -543,15 +546,14 @@ def test_a_manifest_that_points_outside_its_folder_is_not_followed(
     manifest = json.loads(cluster.files[path])
     del manifest["manifest_sha256"]
     manifest["files"]["../../../stolen"] = {"bytes": 0, "sha256": ""}
-    store._local._write_manifest(tmp_path / "hostile.json", manifest)
-    cluster.files[path] = (tmp_path / "hostile.json").read_bytes()
+    cluster.files[path] = manifest_text(manifest)
     downloads = elsewhere()
     with pytest.raises(Damaged, match="outside its folder"):
         downloads.open_files("shards")
     assert downloads._datasets.download.call_count == 1  # the manifest alone
 
 
-def test_metrics_that_the_client_respells_still_decide(store, tmp_path):
+def test_metrics_whose_names_the_client_changes_still_decide(store, tmp_path):
     model = Model("covering", metric="coverage_90", direction="max")
     source = folder_of(tmp_path / "source", a="1")
     for figure in (0.5, 0.9, 0.7):
@@ -585,8 +587,8 @@ def test_a_model_that_the_registry_would_not_return_whole_is_refused(store, clus
     assert not cluster.models and not any("flower_score" in path for path in cluster.files)
 
 
-def test_a_models_files_stay_where_they_are_on_a_drive_of_hopsworks(cluster, tmp_path):
-    """There the client moves the files it is given, unless told to keep them."""
+def test_a_models_files_are_not_moved_on_a_drive_of_hopsworks(cluster, tmp_path):
+    """There the client moves the files it is given, unless it is asked to keep them."""
     project = cluster.login(project="labs", engine="python")
     store = adapter.HopsworksStore(project, tmp_path / "hopsfs")
     saved = store.save_model(HIGH_SCORE, folder_of(tmp_path / "s", a="1"), {"score": 0.1}, {})

@@ -139,7 +139,7 @@ def test_a_shard_of_which_nothing_is_left(store, tmp_path):
 
 
 def test_a_bad_name_is_refused_before_the_work(store):
-    with pytest.raises(StoreError, match="is no name for a store"):
+    with pytest.raises(StoreError, match="not a valid name in a store"):
         build(store, None, "Nano PL")
 
 

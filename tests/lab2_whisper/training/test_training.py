@@ -368,7 +368,7 @@ def test_on_another_kind_of_machine_it_says_how_to_go_on(store, run, tmp_path):
 
 @pytest.mark.parametrize("name", ["../up", "/absolute", "", "With Capitals"])
 def test_a_name_that_is_none_makes_no_run(run, name):
-    with pytest.raises(StoreError, match="no name for a store"):
+    with pytest.raises(StoreError, match="not a valid name in a store"):
         replace(run, name=name)
 
 

@@ -1,0 +1,246 @@
+"""Commits and versions: their names, their manifests and checksums, and which version is best.
+
+A manifest is one JSON object. It carries `format`, and `manifest_sha256` over everything else in
+it. Manifests written before November 2026 carry no `format`; they are read as format 1.
+
+A later format may change what a manifest and its files hold. Three things stay the same in every
+format, so that this version can tell "newer" from "damaged": where a manifest lies
+(groups/NAME_vVERSION/COMMIT.json, files/NAME/COMMIT/manifest.json, models/NAME/COMMIT/manifest.json),
+how a commit is named, and that `manifest_sha256` is computed over all other keys. The checksum is
+compared first, then the format, and only then is any other key read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import subprocess
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from importlib import metadata as installed
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from labstore.contract import Damaged, Kind, Model, NewerFormat, NotFound
+
+FORMAT = 1
+STAMP = "%Y%m%dT%H%M%S%fZ"
+
+Manifest = dict[str, Any]
+
+
+# ------------------------------------------------------------------------------------ names
+
+
+def is_commit(path: Path) -> bool:
+    """Return whether a path is named like a manifest of rows or a version's folder.
+
+    Drive's own copies, such as "name (1).json", are not.
+    """
+    return re.fullmatch(r"\d{8}T\d{12}Z-[0-9a-f]{8}(\.json)?", path.name) is not None
+
+
+def is_version(name: str) -> bool:
+    """Return whether a text is a version's id, and no path that ends in one."""
+    return is_commit(Path(name)) and "/" not in name
+
+
+def commit_name(stamp: datetime) -> str:
+    """Return a new name that sorts by its time (UTC) and is unique by its random part."""
+    return f"{stamp.strftime(STAMP)}-{uuid.uuid4().hex[:8]}"
+
+
+def time_of(name: str) -> datetime:
+    """Return when a commit or version of that name was made, in UTC."""
+    return datetime.strptime(name.partition("-")[0], STAMP).replace(tzinfo=UTC)
+
+
+def next_stamp(names: Iterable[str]) -> datetime:
+    """Return the time now or, if later, just after the newest of the names.
+
+    So an update is newer than what it updates even where the clock was set back.
+    """
+    latest = max((time_of(name) for name in names), default=datetime.min.replace(tzinfo=UTC))
+    return max(datetime.now(UTC), latest + timedelta(microseconds=1))
+
+
+# -------------------------------------------------------------------------------- manifests
+
+
+def manifest_text(manifest: Manifest) -> bytes:
+    """Return a manifest as it is written to a file, its own checksum included."""
+    return (json.dumps(manifest | {"manifest_sha256": _sum(manifest)}) + "\n").encode()
+
+
+def parse_manifest(path: Path, text: bytes) -> Manifest | None:
+    """Return the manifest that a file's text begins with, None where its checksum does not hold.
+
+    Raises NewerFormat for an intact manifest of a later format.
+    """
+    try:
+        manifest, _ = json.JSONDecoder().raw_decode(text.decode(errors="replace"))
+    except ValueError:  # no JSON, or only the beginning of it
+        return None
+    if not isinstance(manifest, dict) or manifest.pop("manifest_sha256", None) != _sum(manifest):
+        return None
+    if manifest.get("format", FORMAT) != FORMAT:
+        raise _newer_format(path, manifest["format"])
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest in a version's folder.
+
+    Raises Damaged for one that is not as it was written, NewerFormat for one of a later format.
+    """
+    path = Path(folder) / "manifest.json"
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise damaged(path, f"cannot be read ({error.strerror})") from error
+    manifest = parse_manifest(path, text)
+    if manifest is None:
+        raise damaged(path, "is damaged")
+    if not is_version(manifest["version"]):
+        raise damaged(path, f"gives its version as {manifest['version']!r}, which is not a version")
+    check_paths(path, manifest)
+    return manifest
+
+
+def check_paths(path: Path, manifest: Manifest) -> None:
+    """Raise Damaged where the manifest at a path names a file outside its own folder."""
+    for inside in manifest["files"]:
+        if PurePosixPath(inside).is_absolute() or ".." in PurePosixPath(inside).parts:
+            raise damaged(path, f"names {inside!r}, outside its folder")
+
+
+def _sum(manifest: Manifest) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+# -------------------------------------------------------------------------------- checksums
+
+
+def verify(folder: Path, manifest: Manifest) -> None:
+    """Compare every file of a version with its manifest. Raises Damaged naming the first that differs."""
+    check_paths(folder / "manifest.json", manifest)
+    for inside, facts in manifest["files"].items():
+        _verify_file(folder / inside, facts)
+
+
+def verified_bytes(path: Path, facts: Manifest) -> bytes:
+    """Return the bytes of a committed file. Raises Damaged where its sha256 differs."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise damaged(path, f"cannot be read ({error.strerror})") from error
+    if hashlib.sha256(data).hexdigest() != facts["sha256"]:
+        raise damaged(path, "is damaged")
+    return data
+
+
+def _verify_file(path: Path, facts: Manifest) -> None:
+    """Compare a file that may be larger than memory with its sha256."""
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise damaged(path, f"cannot be read ({error.strerror})") from error
+    if sha256 != facts["sha256"]:
+        raise damaged(path, "is damaged")
+
+
+# ---------------------------------------------------------------------------------- choices
+
+
+def best_version(model: Model, versions: list[Manifest]) -> str:
+    """Return the id of the best of several manifests by the model's metric; of equals the newest.
+
+    A version trained on real data is better than any other, since a score on the offline sample
+    does not compare with a score on real data. Raises NotFound where no version has the metric.
+    """
+    versions = [m for m in versions if model.metric in m["metrics"]]
+    if not versions:
+        raise NotFound(f"No version of {model.name} has the metric {model.metric!r}.")
+    sign = 1 if model.direction == "max" else -1
+    best = max(
+        versions,
+        key=lambda m: (
+            m["metadata"].get("data") == "real",
+            sign * m["metrics"][model.metric],
+            m["version"],
+        ),
+    )
+    return best["version"]
+
+
+# ----------------------------------------------------------------------------------- errors
+
+
+def damaged(path: Path, what: str) -> Damaged:
+    """Return the error for a committed file that is missing or changed, with what to do."""
+    return Damaged(
+        f"{path} {what}, but it was committed with another content. On Google Drive it may still be "
+        "on its way: wait a minute and try again. Otherwise restore it from a backup, or, if it "
+        "belongs to a model's version, delete that version's folder and run the training notebook "
+        "again."
+    )
+
+
+def no_such_name(kind: Kind, name: str, store: str, others: list[str]) -> NotFound:
+    """Return the error that lists the names there are, and the next step."""
+    return NotFound(
+        f"There is no {name!r} among the {kind} of the store {store} "
+        f"(there: {', '.join(others) or 'nothing yet'}). Run the lab's notebooks "
+        "in order on this store (make notebooks), or open another store."
+    )
+
+
+def no_such_version(kind: Kind, name: str, version: str, versions: list[str]) -> NotFound:
+    """Return the error that lists the newest versions there are."""
+    known = [*(["best"] if kind == "models" else []), "latest", *versions[-5:]]
+    return NotFound(f"{kind}/{name} has no version {version!r}. Choose one of: {', '.join(known)}.")
+
+
+def _newer_format(path: Path, format_: object) -> NewerFormat:
+    return NewerFormat(
+        f"{path} is of format {format_!r}: it was written by a newer version of this project, and "
+        f"this one reads format {FORMAT}. Update the project: `git pull && make notebooks` in a checkout; "
+        "in Colab choose Runtime > Disconnect and delete runtime, and run the notebook from the top: "
+        "its first cell installs the newest version with pip."
+    )
+
+
+# ------------------------------------------------------------- what a model was made with
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of what can change a model's predictions, as far as installed."""
+    names = ["scikit-learn", "numpy", "pandas", "skops", "torch", "transformers"]
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = installed.version(name)
+        except installed.PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_commit() -> str | None:
+    """Return the commit of the code that runs, None outside a checkout."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(
+            command,
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None
