@@ -49,11 +49,13 @@ copy-store: .venv/iris.done  ## copy a whole store and verify the copy: make cop
 notebooks: .venv/all.done  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
+# Two workers, each with one thread for arithmetic. A file stays on one worker, because its tests share
+# trained stores; a worker costs about 25 CPU seconds more for imports and for stores that both train.
 test: .venv/dev.done build/whisper/multilingual.tiktoken  ## run the everyday tests (under 8 minutes on 2 cores)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: .venv/dev.done build/whisper/multilingual.tiktoken  ## run the slow tests: kills, demos, benchmarks' quick runs
-	$(BIN)/pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
 
 rehearse: .venv/dev.done  ## try every deployment in clean environments, as far as possible without an account (half an hour)
 	PIP_ARGS="$(PIP_ARGS)" $(BIN)/pytest -m rehearse tests/rehearse

@@ -30,6 +30,7 @@ from tools.settings import SETTINGS
 INSTALLS = {"pip_install", "uv_pip_install"}
 NEVER_RUN = {  # packages whose imports no function on Modal reaches, by file
     ROOT / "labstore/__init__.py": {"google"},  # Colab's
+    ROOT / "labstore/environment.py": {"google"},
     ROOT / "labstore/hopsworks.py": {"hopsworks"},
     ROOT / "lab1_wine/generator.py": {"ctgan", "torch"},  # the daily job uses the copula
 }
