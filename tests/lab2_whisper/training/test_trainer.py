@@ -98,7 +98,7 @@ def test_the_loss_equals_that_of_transformers(run, loaded, clips, tmp_path):
 
 
 def test_a_step_in_parts_has_the_gradient_of_the_whole_batch(run, loaded, clips, tmp_path):
-    """Of clips in full windows fewer fit at a time."""
+    """Fewer clips of 30 s fit at a time, so the step is taken in parts."""
     gradients, model = [], loaded[0]
     for batch_size in (4, 12):  # 12: four clips of 30 s at a time
         full = replace(run, short_audio_context=False)
