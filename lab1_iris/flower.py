@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 SIZE = 360  # pixels, of the square picture
 VIEW = 8.2  # centimetres from the centre to the edge, for every flower that fits
@@ -37,7 +37,7 @@ def draw(
         f"petals {petal_length:g} x {petal_width:g} cm"
     )
     return Markup(
-        f'<svg viewBox="0 0 {SIZE} {SIZE}" role="img" aria-label="{label}" '
+        f'<svg viewBox="0 0 {SIZE} {SIZE}" role="img" aria-label="{escape(label)}" '
         'style="width:100%;max-width:360px;height:auto">'
         f'<rect width="{SIZE}" height="{SIZE}" rx="12" fill="#f4f7f1"/>'
         f'<g transform="translate({SIZE / 2} {SIZE / 2})">{"".join(parts)}'

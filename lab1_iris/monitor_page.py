@@ -66,7 +66,8 @@ def render(
     """Return the whole monitor as HTML.
 
     `light` replaces the freshness at the time `now`, for pages that work it out when they are
-    looked at. Raises StoreError for a snapshot that is not a whole one of this lab.
+    looked at. Raises StoreError for an incomplete snapshot
+    or one of another lab.
     """
     rows = snapshot.table(content, SCHEMA)
     latest = rows.iloc[-1]

@@ -218,7 +218,7 @@ def _decoded(packet: av.Packet[av.AudioStream]) -> list[av.AudioFrame]:
         return []  # the other packets may be whole
     for frame in frames:
         if frame.sample_rate not in SAMPLE_RATES:
-            raise ValueError(f"{frame.sample_rate} samples a second")
+            raise ValueError(f"a sample rate of {frame.sample_rate} Hz")
         if frame.samples > MAX_PACKET_SECONDS * frame.sample_rate:
             raise ValueError(f"a packet of {frame.samples / frame.sample_rate:.0f} s")
     return frames

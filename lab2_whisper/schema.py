@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -55,8 +56,17 @@ LETTERS = {  # lower case; q, v and x occur in Polish names. Other locales: any 
 }
 
 
+MAX_TOKENS_PER_SECOND = 25  # nobody speaks faster, even in a vocabulary of single letters
+SPARE_TOKENS = 20  # for a short window with a long word
+
+
 class LabError(Exception):
     """A problem that the user can fix; the message states what is wrong and what to do next."""
+
+
+def max_text_tokens(seconds: float) -> int:
+    """Return the most tokens that so many seconds of speech need; a model that loops exceeds it."""
+    return SPARE_TOKENS + math.ceil(MAX_TOKENS_PER_SECOND * seconds)
 
 
 def model_of(corpus: str) -> Model:

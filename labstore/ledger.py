@@ -60,7 +60,7 @@ def backfill(
     ledger's "done" is written after them, so the rows of a done date are complete. A date that
     fails is entered as "failed", stops the run, and its error is raised.
     """
-    missing = missing_dates(store, ledger, today)
+    missing = missed_dates(store, ledger, today)
     if missing:  # entered before any work, so that a later run finds the dates of a killed one
         _enter(store, ledger, missing, "pending", model_version)
     for day in missing:
@@ -98,7 +98,7 @@ def command(
         sys.exit(str(error))
 
 
-def missing_dates(store: Store, ledger: FeatureGroup, today: date) -> list[date]:
+def missed_dates(store: Store, ledger: FeatureGroup, today: date) -> list[date]:
     """Return the dates from the ledger's first to today that are not done, oldest first."""
     first = min([date.fromisoformat(d) for d in store.read(ledger)["date"]] + [today])
     done = set(done_dates(store, ledger)["date"])

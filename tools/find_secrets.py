@@ -35,6 +35,7 @@ PATTERNS = {
     ),
 }
 PATTERN = re.compile("|".join(f"(?P<p{i}>{p})" for i, p in enumerate(PATTERNS.values())))
+PRINTABLE = re.compile(rb"[\x20-\x7e]{20,}")
 BYTE_ORDERS = {b"\xff\xfe", b"\xfe\xff"}  # how a UTF-16 text begins, as Windows' Notepad saves one
 
 
@@ -48,8 +49,8 @@ def in_text(text: str, values: list[str]) -> str | None:
 def in_file(path: Path, values: list[str]) -> str | None:
     """Return the kind of secret that a file contains, None where it contains none.
 
-    A file is text unless it has a NUL byte and is not UTF-8 either; its name does not matter. Audio,
-    pictures and weights are random bytes to the patterns, so there only the values are searched for.
+    A file is text unless it has a NUL byte and is not UTF-8 either; its name does not matter. Of any
+    other, such as audio, weights or a database, the runs of printable characters are searched.
     """
     content = path.read_bytes()
     try:
@@ -58,7 +59,10 @@ def in_file(path: Path, values: list[str]) -> str | None:
         text = content.decode("utf-8", errors="ignore")
     if b"\0" not in content:
         return in_text(text, values)
-    return "a secret of this environment" if any(value in text for value in values) else None
+    if any(value in text for value in values):
+        return "a secret of this environment"
+    runs = (in_text(run.decode(), values) for run in PRINTABLE.findall(content))
+    return next(filter(None, runs), None)
 
 
 def in_folder(folder: Path) -> Iterator[str]:

@@ -29,7 +29,7 @@ def pins(path: Path = PINNED) -> dict[str, str]:
 
 
 def with_dependencies(names: set[str]) -> set[str]:
-    """Return packages and all that they bring, as far as they are installed here; names are canonical."""
+    """Return packages and their installed dependencies, by canonical name."""
     waiting, found = set(names), set[str]()
     while waiting:
         name = waiting.pop()

@@ -55,10 +55,10 @@ def prepare(batch: list[tuple[Clip, bytes | Drop]], recipe: Recipe) -> list[Row 
 
     A row has the columns of schema.COLUMNS without source and locale.
     """
-    return [_prepare(clip, data, recipe) for clip, data in batch]
+    return [_row_or_drop(clip, data, recipe) for clip, data in batch]
 
 
-def _prepare(clip: Clip, data: bytes | Drop, recipe: Recipe) -> Row | Drop:
+def _row_or_drop(clip: Clip, data: bytes | Drop, recipe: Recipe) -> Row | Drop:
     if isinstance(data, Drop):
         return data
     try:

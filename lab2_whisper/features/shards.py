@@ -225,7 +225,7 @@ class _Pool:
 
 @contextmanager
 def _workers(processes: int | None) -> Iterator[_Pool | None]:
-    """Start a pool of processes; None if there is to be only this one."""
+    """Start a pool of processes; None to work in this process alone."""
     processes = processes or os.cpu_count() or 1
     if processes == 1:
         yield None

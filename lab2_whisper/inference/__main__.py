@@ -53,12 +53,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _explanation(error: Exception) -> str:
-    """Return what to print for an error: one sentence, or for a bug its stack trace as well."""
+    """Return what to print for an error: one line, or for a bug in the program its trace as well."""
     if isinstance(error, LabError):
         return str(error)
     named = f"{type(error).__name__}: {error}"
-    if isinstance(error, OSError | MemoryError):
-        return named
+    if not isinstance(error, TypeError | AttributeError | NameError | AssertionError):
+        return named  # of a library: memory, the GPU, the disk
     trace = "".join(traceback.format_exception(error))
     return f"{named}\n{trace}This is a bug in the program, not a fault of the file."
 

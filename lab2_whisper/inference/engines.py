@@ -31,6 +31,7 @@ from lab2_whisper.schema import (
     SAMPLE_RATE,
     WINDOW_SECONDS,
     LabError,
+    max_text_tokens,
     model_of,
 )
 from lab2_whisper.text import UNSPACED
@@ -38,11 +39,7 @@ from labstore import Store
 
 DEVICES = ("auto", "cpu", "cuda")
 MAX_TOKENS = 224  # in a window: half of what Whisper's decoder holds
-TOKENS_PER_SECOND = 25  # nobody speaks faster, even in a vocabulary of single letters
 DOWNLOADED = ["*.json", "*.txt", "*.safetensors", "model.bin", f"{FOR_PAGES}/*"]  # no pickles
-
-# What a bug in our own code raises. It is never reported as a damaged model or a missing network.
-BUGS = (TypeError, AttributeError, NameError, AssertionError)
 
 
 class UnknownLanguage(LabError):
@@ -96,8 +93,13 @@ def load(model: str | Path, device: str = "auto", threads: int = 0) -> Transcrib
     folder = _folder(model)
     copies = (place for place in (folder / FOR_PAGES, folder) if (place / "model.bin").is_file())
     copy = next(copies, None)
-    with _as_lab_error(folder):
-        traits = _traits(folder)
+    with _damage_reported(folder):
+        settings, record = _settings(folder), _json(folder / RECORD)
+    traits = Traits(
+        languages=tuple(str(code).strip("<|>") for code in settings.get("lang_to_id") or ()),
+        word_times=bool(settings.get("alignment_heads")),
+        short_audio_context=bool(record.get("short_context")),
+    )
     engine: CTranslate2Engine | TransformersEngine
     if copy:
         engine = CTranslate2Engine(copy, traits, device, threads)
@@ -145,8 +147,6 @@ def _folder(model: str | Path) -> Path:
 
     try:
         return Path(snapshot_download(str(model), allow_patterns=DOWNLOADED))
-    except BUGS:
-        raise
     except Exception as error:  # of the network, the Hub or the disk: they share no base class
         raise LabError(
             f"{model} is not a folder here, and could not be fetched from the Hub "
@@ -155,15 +155,14 @@ def _folder(model: str | Path) -> Path:
 
 
 @contextmanager
-def _as_lab_error(folder: Path) -> Iterator[None]:
-    """Turn what libraries raise for a model's files into one sentence; let bugs through.
+def _damage_reported(folder: Path) -> Iterator[None]:
+    """Turn whatever libraries raise for a model's files into one sentence, a LabError.
 
-    Keep only library calls and reading inside: nothing else is the model's fault.
+    Only library calls and reading belong inside: for a damaged file libraries raise TypeError and
+    AttributeError as well, which in our own code would be bugs and must not be called damage.
     """
     try:
         yield
-    except BUGS:
-        raise
     except ModuleNotFoundError as error:
         raise LabError(
             f"The model in {folder} needs {error.name}: install it, or give one with a CTranslate2 "
@@ -190,6 +189,14 @@ def _json(file: Path) -> dict[str, Any]:
     return found
 
 
+def _settings(folder: Path) -> dict[str, Any]:
+    """Return how the model generates text. Raises ValueError for languages that are not a table."""
+    settings = _json(folder / "generation_config.json") or _json(folder / "config.json")
+    if not isinstance(settings.get("lang_to_id") or {}, dict):
+        raise ValueError("lang_to_id in generation_config.json is not an object")
+    return settings
+
+
 # ---------------------------------------------------------------------------------- engines
 
 
@@ -202,20 +209,11 @@ class Traits:
     short_audio_context: bool
 
 
-def _traits(folder: Path) -> Traits:
-    settings = _json(folder / "generation_config.json") or _json(folder / "config.json")
-    return Traits(
-        languages=tuple(code.strip("<|>") for code in settings.get("lang_to_id") or ()),
-        word_times=bool(settings.get("alignment_heads")),
-        short_audio_context=bool(_json(folder / RECORD).get("short_context")),
-    )
-
-
 class CTranslate2Engine:
     """A Whisper that CTranslate2 runs, loaded by faster-whisper. It needs no torch."""
 
     def __init__(self, folder: Path, traits: Traits, device: str, threads: int) -> None:
-        with _as_lab_error(folder):
+        with _damage_reported(folder):
             import ctranslate2
             from faster_whisper import WhisperModel
 
@@ -302,7 +300,7 @@ class TransformersEngine:
     """A Whisper that transformers runs, in windows of 30 s and without word times."""
 
     def __init__(self, folder: Path, traits: Traits, device: str, threads: int) -> None:
-        with _as_lab_error(folder):
+        with _damage_reported(folder):
             import torch
             from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
@@ -355,7 +353,7 @@ class TransformersEngine:
 
 def max_tokens(samples: np.ndarray) -> int:
     """Return the largest number of tokens that speech in a window may take; more is a loop."""
-    return min(MAX_TOKENS, 20 + math.ceil(TOKENS_PER_SECOND * len(samples) / SAMPLE_RATE))
+    return min(MAX_TOKENS, max_text_tokens(len(samples) / SAMPLE_RATE))
 
 
 def text_ids(ids: list[int], tokens: Any) -> list[int]:

@@ -82,7 +82,7 @@ def cues(segments: Iterable[Segment]) -> list[Cue]:
         text = " ".join(token.text for token in group)
         wanted = max(MIN_CUE_MS, group[-1].end - start, len(text) * 1000 // CHARS_PER_SECOND)
         free = following - CUE_GAP_MS - start if following is not None else MAX_CUE_MS
-        made.append(_cue(start, start + min(wanted, free, MAX_CUE_MS), broken(text)))
+        made.append(_cue(start, start + min(wanted, free, MAX_CUE_MS), break_lines(text)))
     return made
 
 
@@ -247,7 +247,7 @@ def _line_break_cost(word: str, following: str) -> float:
     return 1.0 if following.lower() in SMALL_WORDS else 2.0
 
 
-def broken(text: str) -> str:
+def break_lines(text: str) -> str:
     """Break a text into as few lines of at most 42 characters as possible, where a reader pauses.
 
     Words are kept whole, so the line of a very long word may be longer.
@@ -346,7 +346,7 @@ def _lines(text: str | None) -> str:
 def _fitted(text: str) -> str:
     lines = text.split("\n")
     fits = len(lines) <= MAX_LINES and all(len(line) <= MAX_LINE_CHARS for line in lines)
-    return text if fits else broken(text)
+    return text if fits else break_lines(text)
 
 
 def short(text: str) -> str:

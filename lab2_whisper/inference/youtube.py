@@ -50,7 +50,7 @@ SENTENCES = {  # reason -> the message
     "no network": "YouTube cannot be reached from this server. Try again later, or upload the "
     "recording.",
     "refused": "YouTube refuses this server, as it does most servers in data centres. "
-    f"{UPLOAD} (A copy of this page on your own computer will probably be let in.)",
+    f"{UPLOAD} (A copy of this page on your own computer will probably not be blocked.)",
     "too slow": "The download from YouTube takes too long. Try again later, or upload the "
     "recording.",
     "no sound": f"YouTube offers this server no sound for this video. {UPLOAD}",

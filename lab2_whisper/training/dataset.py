@@ -126,7 +126,7 @@ def label_ids(tokenizer: WhisperTokenizer, text: str) -> list[int]:
     return ids[1:] if ids[0] == tokenizer.convert_tokens_to_ids(START) else ids
 
 
-def clips_that_fit(
+def clips_with_short_texts(
     clips: datasets.Dataset, tokenizer: WhisperTokenizer, max_tokens: int
 ) -> datasets.Dataset:
     """Return the clips whose labels are at most `max_tokens` long, without reading any audio.

@@ -59,7 +59,7 @@ def find_batch_size(model, preset: Preset) -> int:
             "the session: another notebook may hold the memory."
         )
     state.print(
-        f"Batch size {batch_size}: so many clips of {TRIAL_SECONDS} s fit into "
+        f"Batch size {batch_size}: the most clips of {TRIAL_SECONDS} s that fit into "
         f"{torch.cuda.get_device_name()}."
     )
     return batch_size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +24,13 @@ from transformers import (
 
 from lab2_whisper.audio import log_mel
 from lab2_whisper.features.stored import open_corpus
-from lab2_whisper.schema import LANGUAGE, SAMPLE_RATE, WINDOW_SECONDS, LabError
+from lab2_whisper.schema import LANGUAGE, SAMPLE_RATE, WINDOW_SECONDS, LabError, max_text_tokens
 from lab2_whisper.training.audio_context import window
 from lab2_whisper.training.dataset import collate_samples, decode_clip
 from lab2_whisper.training.metrics import Rate, Score, clip_errors, difference, score
 from lab2_whisper.training.run import Outcome
 from labstore import Store
 
-MAX_TOKENS_PER_SECOND = 25  # one a letter in nano's vocabulary: no one speaks faster
 EVALUATION_BATCH_SIZE = 16  # windows of 30 s: nothing is kept for gradients
 PROMPT_TOKENS = 4  # start of transcript, language, task, no timestamps
 
@@ -88,7 +86,7 @@ def generate(
     that a model that repeats itself ends.
     """
     frames = features.shape[-1]
-    limit = 20 + math.ceil((seconds or frames / 100) * MAX_TOKENS_PER_SECOND)
+    limit = max_text_tokens(seconds or frames / 100)
     longest = model.config.max_target_positions - 2 * PROMPT_TOKENS
     settings = copy.deepcopy(model.generation_config)
     settings.update(max_length=min(limit, longest) + PROMPT_TOKENS, num_beams=1, do_sample=False)

@@ -34,7 +34,7 @@ from lab2_whisper.features.stored import mix, open_corpus
 from lab2_whisper.schema import NANO_MODEL, LabError
 from lab2_whisper.training import checkpoints
 from lab2_whisper.training.callbacks import Best, Epochs, Publish, SaveBetween, TimeBudget
-from lab2_whisper.training.dataset import TrainingClips, clips_that_fit, collate_samples
+from lab2_whisper.training.dataset import TrainingClips, clips_with_short_texts, collate_samples
 from lab2_whisper.training.estimate import checkpoint_gb, find_batch_size
 from lab2_whisper.training.evaluation import EVALUATION_BATCH_SIZE, load_whisper
 from lab2_whisper.training.presets import Preset, adapt, devices
@@ -180,7 +180,7 @@ def _clips(
 
     def fitting(name: str, split: str) -> datasets.Dataset:
         clips = open_corpus(store, name, split, versions[name], cache_dir)
-        return clips_that_fit(clips, tokenizer, max_tokens)
+        return clips_with_short_texts(clips, tokenizer, max_tokens)
 
     opened = [(fitting(name, "train"), weight) for name, weight in run.corpora]
     first = run.corpora[0][0]

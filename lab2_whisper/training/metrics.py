@@ -71,7 +71,7 @@ def score(references: Sequence[str], hypotheses: Sequence[str]) -> Score:
     if len(references) != len(hypotheses):
         raise LabError(
             f"There are {len(hypotheses)} hypotheses for {len(references)} references: each clip "
-            "needs one of both."
+            "needs one of each."
         )
     if not any(normalise_for_wer(text) for text in references):
         raise LabError("The references hold no word, so there is no word error rate.")

@@ -43,9 +43,8 @@ def register(store: Store, outcome: Outcome, comparisons: list[BeforeAfter]) -> 
     with contextlib.suppress(NotFound, Damaged):
         latest = store.load_model(model, "latest")
         if latest.metrics == metrics and metadata.items() <= latest.metadata.items():
-            checkpoints.keep_newest(
-                store, outcome.run.name
-            )  # an earlier call may not have come to it
+            # an earlier call may have been interrupted before this
+            checkpoints.keep_newest(store, outcome.run.name)
             return latest
     with tempfile.TemporaryDirectory(prefix="whisper-") as temporary:
         folder = Path(temporary) / "model"

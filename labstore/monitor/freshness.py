@@ -61,11 +61,17 @@ def freshness(content: dict[str, Any], now: datetime | None = None, days: int = 
     strip = [(day, day in done) for day in recent if day >= first]
     missing = sum(not there for _, there in strip)
     behind = (now.date() - through).days
-    colour = "red" if behind > 3 else "amber" if behind > 1 or missing else "green"
     sentence = f"Data through {through}, last run {_ago(hours)} ago"
     if missing:
         sentence += f", {missing} of the last {len(strip)} days missing"
-    return Freshness(colour, sentence + ".", strip)
+    return Freshness(_colour(behind, missing), sentence + ".", strip)
+
+
+def _colour(days_behind: int, days_missing: int) -> str:
+    """Return the light's colour. static.SCRIPT decides by the same rule in a visitor's browser."""
+    if days_behind > 3:
+        return "red"
+    return "amber" if days_behind > 1 or days_missing else "green"
 
 
 def _ago(hours: float) -> str:

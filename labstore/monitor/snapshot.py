@@ -100,10 +100,17 @@ def _validate(
         name, check, value = case["column"], str(case["check"]), case["failure_case"]
         if check.startswith("dtype(") and len(frame) == 1:  # pandera may name the type instead
             value = frame[name].tolist()[0]
-        wanted = check.replace("not_nullable", "given").removeprefix("coerce_")
-        raise _refused(
-            f"{place}{name} is {reprlib.repr(value)}, where it must be {wanted}"
-        ) from errors
+        raise _refused(f"{place}{name} {_wrong(check, value)}") from errors
+
+
+def _wrong(check: str, value: Any) -> str:
+    """Return what is wrong with a value in words, from the name of the check that refused it."""
+    if check == "not_nullable":
+        return "has no value"
+    shown = reprlib.repr(value.item() if hasattr(value, "item") else value)
+    kinds = {"int": "a whole number", "float": "a number", "str": "text", "datetime": "a time"}
+    wanted = next((words for kind, words in kinds.items() if kind in check), check)
+    return f"is {shown}, where it must be {wanted}"
 
 
 def _refused(what: str) -> StoreError:

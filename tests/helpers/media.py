@@ -69,5 +69,5 @@ BAD = {
         b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n/etc/passwd\n#EXT-X-ENDLIST\n",
         "not audio",
     ),
-    "a WAV of one sample a second": (wav(tone(0.5), 1), "samples a second"),
+    "a WAV of one sample a second": (wav(tone(0.5), 1), "a sample rate of 1 Hz"),
 }

@@ -13,7 +13,7 @@ from _year import FIRST, FailingStore, simulate_year
 from lab1_iris import daily, inference, training
 from lab1_iris.schema import FLOWERS, LEDGER, PREDICTIONS, SNAPSHOT, SYNTHETIC
 from labstore import NotFound, NotWritable, open_store
-from labstore.ledger import done_dates, missing_dates
+from labstore.ledger import done_dates, missed_dates
 from labstore.monitor import snapshot
 
 
@@ -100,7 +100,7 @@ def test_a_run_that_fails_late_does_not_undo_a_date_that_another_run_did(iris_st
     with pytest.raises(RuntimeError):
         daily.run_daily(iris_store, FIRST)
     assert done_dates(iris_store, LEDGER)["date"].tolist() == ["2026-01-01"]
-    assert missing_dates(iris_store, LEDGER, FIRST) == []
+    assert missed_dates(iris_store, LEDGER, FIRST) == []
 
 
 def test_a_damaged_snapshot_is_made_again(iris_store):

@@ -20,7 +20,7 @@ from lab1_iris import inference as iris_inference
 from lab1_wine import daily as wine_daily
 from lab1_wine import inference as wine_inference
 from labstore.files import FileStore
-from labstore.ledger import missing_dates
+from labstore.ledger import missed_dates
 from tools.imports import ROOT
 from tools.settings import SETTINGS
 
@@ -193,7 +193,7 @@ def test_daily_runs_that_overlap_leave_one_row_per_day(lab, request, tmp_path):
     store = FileStore(folder)
     history = inference.history(store)
     assert len(history) == 6 and history["prediction_id"].is_unique
-    assert not missing_dates(store, daily.LEDGER, date(2026, 1, 6))
+    assert not missed_dates(store, daily.LEDGER, date(2026, 1, 6))
 
 
 def test_the_documented_crontab_line_is_valid():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from helpers.git import git
 
@@ -36,10 +37,14 @@ def test_a_planted_secret_is_found_in_any_text_file(kind, name, encoding, tmp_pa
     assert line.endswith(f"{name}: {kind}") and PLANTED[kind] not in line
 
 
-def test_random_bytes_are_searched_only_for_the_secrets_of_this_environment(monkeypatch, tmp_path):
+def test_a_secret_among_random_bytes_is_found_and_random_bytes_are_none(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", "looks-like-nothing")
-    (tmp_path / "clip.mp3").write_bytes(b"\xff\xfb\0" + PLANTED["AWS key"].encode())
+    noise = np.random.default_rng(0).bytes(1_000_000)
+    (tmp_path / "clip.mp3").write_bytes(noise)
     assert list(find_secrets.in_folder(tmp_path)) == []
+    (tmp_path / "clip.mp3").write_bytes(noise + b"\0" + PLANTED["AWS key"].encode() + b"\0\xff")
+    [line] = find_secrets.in_folder(tmp_path)
+    assert line.endswith("clip.mp3: AWS key")
     (tmp_path / "clip.mp3").write_bytes(b"\xff\xfb\0 looks-like-nothing \xff")
     [line] = find_secrets.in_folder(tmp_path)
     assert line.endswith("clip.mp3: a secret of this environment")

@@ -414,6 +414,11 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+def edit_settings(folder: Path, **changes) -> None:
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
 DAMAGE = {
     "half of the copy's weights": lambda folder: cut(folder / FOR_PAGES / "model.bin"),
     "weights of nothing": lambda folder: (folder / FOR_PAGES / "model.bin").write_bytes(b"x" * 99),
@@ -421,6 +426,17 @@ DAMAGE = {
     "no tokenizer": lambda folder: (folder / FOR_PAGES / "tokenizer.json").unlink(),
     "half of the settings": lambda folder: cut(folder / "generation_config.json"),
     "half of the record": lambda folder: cut(folder / RECORD),
+    "a record of another kind": lambda folder: (folder / RECORD).write_text("[1]"),
+    "languages that are a number": lambda folder: edit_settings(folder, lang_to_id=5),
+    "languages that are a list": lambda folder: edit_settings(folder, lang_to_id=[1, 2]),
+    "a tokenizer of another kind": lambda folder: (
+        folder / FOR_PAGES / "tokenizer.json"
+    ).write_text("[]"),
+    "an empty tokenizer": lambda folder: (folder / FOR_PAGES / "tokenizer.json").write_text("null"),
+    "no copy, and tokenizer settings of another kind": lambda folder: (
+        shutil.rmtree(folder / FOR_PAGES),
+        (folder / "tokenizer_config.json").write_text("[]"),
+    ),
     "no copy, and half of the weights": lambda folder: (
         shutil.rmtree(folder / FOR_PAGES),
         cut(folder / "model.safetensors"),

@@ -674,7 +674,7 @@ def test_times_may_be_written_in_different_ways():
 
 def test_the_table_gives_back_its_cues():
     long = "Ala ma kota, a kot ma wszystko to, czego zapragnie, bo Ala o to dba."
-    cues = [Cue(0.1, 2.0, "Dzień dobry."), Cue(3.25, 7.5, subtitles.broken(long))]
+    cues = [Cue(0.1, 2.0, "Dzień dobry."), Cue(3.25, 7.5, subtitles.break_lines(long))]
     rows = parts.table(cues)
     assert "\n" not in rows["text"][1] and parts.cues_of(rows) == cues
     rows = parts.with_buttons(parts.with_buttons(rows))

@@ -14,7 +14,7 @@ from lab2_whisper.schema import NANO_TOKENIZER
 from lab2_whisper.training.dataset import (
     Augment,
     TrainingClips,
-    clips_that_fit,
+    clips_with_short_texts,
     collate,
     collate_samples,
     label_ids,
@@ -56,9 +56,9 @@ def test_texts_with_more_tokens_than_the_decoder_takes_are_left_out_with_a_messa
     rows = datasets.Dataset.from_dict({"text": texts, "audio": [None] * 5})
     lengths = [len(label_ids(tokenizer, text)) for text in texts]
     assert [length <= 448 for length in lengths] == [True, True, False, False, True]
-    assert list(clips_that_fit(rows, tokenizer, 448)["text"]) == ["raz", "r" * 444, "Dwa."]
+    assert list(clips_with_short_texts(rows, tokenizer, 448)["text"]) == ["raz", "r" * 444, "Dwa."]
     assert "2 of 5 clips are left out" in capsys.readouterr().out
-    assert clips_that_fit(rows.select([0, 1, 4]), tokenizer, 448).num_rows == 3
+    assert clips_with_short_texts(rows.select([0, 1, 4]), tokenizer, 448).num_rows == 3
     assert not capsys.readouterr().out
 
 

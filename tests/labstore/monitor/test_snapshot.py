@@ -48,8 +48,8 @@ def test_a_snapshot_is_read_from_a_file_and_its_rows_are_ordered(tmp_path, conte
     [
         (lambda c: c.pop("through"), "through is missing"),
         (lambda c: c.update(through="yesterday"), "through is 'yesterday', .* a date such as"),
-        (lambda c: c.update(lab=None), "lab is None"),
-        (lambda c: c.update(data=3), "data is 3, where it must be dtype"),
+        (lambda c: c.update(lab=None), "lab has no value"),
+        (lambda c: c.update(data=3), "data is 3, where it must be text"),
         (lambda c: c["model"].pop("version"), r"model\.version is missing"),
         (lambda c: c.update(model=[1]), r"model\.version is missing"),
         (lambda c: c.update(dates="2026-01-01"), "dates is '2026-01-01'"),
