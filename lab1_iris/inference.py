@@ -10,17 +10,10 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from lab1_iris.model import TRUSTED
 from lab1_iris.schema import FLOWERS, MEASUREMENTS, MODEL, PREDICTIONS, SPECIES
 from labstore import ModelVersion, Store
 from labstore.skops_io import load_pipeline
-
-TRUSTED = [  # types in the candidates' files that skops does not trust by itself
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._SigmoidCalibration",
-    "sklearn.metrics._dist_metrics.EuclideanDistance64",
-    "sklearn.neighbors._kd_tree.KDTree",
-    "sklearn.tree._tree.Tree",
-]
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,8 @@ def load(store: Store, version: str = "best") -> Classifier:
     Raises NotFound where there is none, Damaged where a file has changed.
     """
     record = store.load_model(MODEL, version)
-    return Classifier(load_pipeline(record.path, TRUSTED), record)
+    pipeline = load_pipeline(record.path, TRUSTED, record.metadata.get("libraries"))
+    return Classifier(pipeline, record)
 
 
 def predict(classifier: Classifier, flowers: pd.DataFrame) -> pd.DataFrame:

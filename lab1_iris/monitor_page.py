@@ -21,10 +21,9 @@ SUBTITLE = "A synthetic flower a day, and what the model took it for."
 SCHEMA = snapshot.SnapshotSchema(
     facts={
         "lab": pa.Column(str, pa.Check.isin(["iris"])),
-        **{
-            f"model.{name}": pa.Column(float)
-            for name in ("accuracy", "accuracy_low", "accuracy_high")
-        },
+        "model.accuracy": pa.Column(float, pa.Check.in_range(0, 1)),
+        "model.accuracy_low": pa.Column(float, pa.Check.in_range(-1, 1)),  # of a t interval
+        "model.accuracy_high": pa.Column(float, pa.Check.in_range(0, 1)),
     },
     rows={
         **{

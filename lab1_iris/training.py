@@ -15,7 +15,6 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 from sklearn.model_selection import RepeatedStratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
@@ -24,9 +23,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from tqdm.auto import tqdm
 
+from lab1_iris.model import TRUSTED, PortableLogisticRegression
 from lab1_iris.schema import FEATURES, FLOWERS, MEASUREMENTS, MODEL, REAL, SPECIES
 from labstore import ModelVersion, NotFound, Store
-from labstore.skops_io import save_pipeline
+from labstore.skops_io import save_verified
 
 ORIGINAL = "k-nearest neighbours, k=2 (the original's)"
 
@@ -39,7 +39,7 @@ def candidates(seed: int = 0) -> dict[str, Pipeline]:
     return {
         ORIGINAL: make_pipeline(KNeighborsClassifier(n_neighbors=2)),
         "k-nearest neighbours, scaled, k=15": make_pipeline(StandardScaler(), neighbours),
-        "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(C=10)),
+        "logistic regression": make_pipeline(StandardScaler(), PortableLogisticRegression(C=10)),
         "linear discriminant analysis": make_pipeline(LinearDiscriminantAnalysis()),
         "quadratic discriminant analysis": make_pipeline(QuadraticDiscriminantAnalysis()),
         "support vectors, calibrated": make_pipeline(StandardScaler(), support_vectors),
@@ -135,7 +135,7 @@ def register(store: Store, flowers: pd.DataFrame, comparison: Comparison) -> Mod
         "snapshot": _snapshot(flowers),
     }
     with tempfile.TemporaryDirectory() as folder:
-        save_pipeline(pipeline, Path(folder))
+        save_verified(pipeline, Path(folder), TRUSTED, flowers[FEATURES])
         schema = {
             m.name: {"unit": "cm", "allowed": m.allowed, "seen": m.seen} for m in MEASUREMENTS
         }

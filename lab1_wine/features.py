@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import tempfile
 import uuid
 from datetime import UTC, date, datetime, time
 from importlib import resources
@@ -12,6 +14,7 @@ from typing import Protocol
 
 import pandas as pd
 import pooch
+import requests
 
 from lab1_wine.schema import DISTINCT, REAL, SAMPLE, SYNTHETIC, TYPES, WINES
 from labstore import UTC_TIME, Damaged, Store
@@ -36,11 +39,11 @@ def load_wines() -> pd.DataFrame:
 
     The files are taken from the folder `wine` of LABS_DATA, else from the cache, else downloaded.
     The sample's rows have "offline sample" as their source, and everything made from them says so.
-    Raises Damaged for a file that is not UCI's.
+    Raises Damaged for a file that is not UCI's, OSError where this machine can keep no file at all.
     """
     try:
         return pd.concat([_table(wine_type) for wine_type in TYPES], ignore_index=True)
-    except OSError as error:
+    except requests.RequestException as error:
         print(
             f"The UCI tables could not be fetched ({type(error).__name__}). Using the OFFLINE SAMPLE "
             "instead: synthetic wines, whose scores say nothing about real ones. For the real ones "
@@ -61,7 +64,7 @@ def deduplicate(wines: pd.DataFrame) -> pd.DataFrame:
 def offline_sample() -> pd.DataFrame:
     """Return the 1,000 synthetic wines of offline_sample.csv, drawn by make_offline_sample.py."""
     source = resources.files("lab1_wine").joinpath("offline_sample.csv")
-    table = pd.read_csv(source.open(encoding="utf-8"))
+    table = pd.read_csv(io.BytesIO(source.read_bytes()))
     table["wine_id"] = [_id(f"offline-sample/{number}") for number in range(len(table))]
     return _as_rows(table, SAMPLE)
 
@@ -96,36 +99,47 @@ def run(store: Store) -> pd.DataFrame:
 
 
 def _table(wine_type: str) -> pd.DataFrame:
-    path = _file(wine_type)
-    table = pd.read_csv(path, sep=";")
+    content = _content(wine_type)
+    table = pd.read_csv(io.BytesIO(content), sep=";")
     table.columns = [name.lower().replace(" ", "_") for name in table.columns]
-    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    checksum = hashlib.sha256(content).hexdigest()
     table["wine_id"] = [_id(f"{checksum}/{line}") for line in range(1, len(table) + 1)]
     table["wine_type"] = wine_type
     return _as_rows(table, REAL)
 
 
-def _file(wine_type: str) -> Path:
-    """Return the path of a verified table: in LABS_DATA, in the cache, or downloaded from UCI.
+def _content(wine_type: str) -> bytes:
+    """Return a verified table: from LABS_DATA, from the cache, or downloaded from UCI.
 
-    Raises OSError where UCI cannot be reached, Damaged for a file that is not UCI's.
+    A cache that cannot be used does no harm. Raises RequestException where UCI cannot be reached,
+    Damaged for a file that is not UCI's.
     """
     name, md5 = FILES[wine_type]
     if folder := os.environ.get("LABS_DATA"):
-        path = Path(folder) / "wine" / name
+        path = Path(folder).expanduser() / "wine" / name
         if path.exists():
-            if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5:
+            content = path.read_bytes()
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
                 raise Damaged(f"{path} is not the UCI file (md5 differs). Remove it or replace it.")
-            return path
+            return content
+    try:
+        return _download(name, md5, pooch.os_cache("ml-labs"))
+    except requests.RequestException:
+        raise
+    except OSError as error:
+        print(f"{name} is not kept for the next time: the cache cannot be used ({error}).")
+        with tempfile.TemporaryDirectory() as elsewhere:
+            return _download(name, md5, Path(elsewhere))
+
+
+def _download(name: str, md5: str, folder: Path) -> bytes:
+    """Return a table of UCI's, downloaded into a folder unless it is there already."""
     download = pooch.HTTPDownloader(timeout=30, progressbar=False)
     try:
-        return Path(
-            pooch.retrieve(
-                UCI + name, f"md5:{md5}", name, pooch.os_cache("ml-labs"), downloader=download
-            )
-        )
+        path = pooch.retrieve(UCI + name, f"md5:{md5}", name, folder, downloader=download)
     except ValueError as error:
         raise Damaged(f"{UCI + name} is not the expected file: {error}") from error
+    return Path(path).read_bytes()
 
 
 def _as_rows(table: pd.DataFrame, source: str) -> pd.DataFrame:

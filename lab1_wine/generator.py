@@ -181,7 +181,8 @@ def evaluate(
     from sdmetrics.column_pairs import CorrelationSimilarity
     from sdmetrics.single_column import KSComplement
 
-    pairs = [(held_out[[a, b]], drawn[[a, b]]) for a, b in combinations(COLUMNS, 2)]
+    varying = [c for c in COLUMNS if min(held_out[c].nunique(), drawn[c].nunique()) > 1]
+    pairs = [(held_out[[a, b]], drawn[[a, b]]) for a, b in combinations(varying, 2)]
     forest = RandomForestRegressor(300, random_state=seed, n_jobs=1)
     forest.fit(_numbers(drawn), drawn["quality"])
     errors = forest.predict(_numbers(held_out)) - held_out["quality"]
@@ -298,7 +299,13 @@ def _part(wine_type: str, wines: pd.DataFrame, total: int) -> dict[str, Any]:
     scores = norm.ppf((rankdata(wines[COLUMNS], axis=0) - 0.5) / len(wines))
     # Ties, in quality above all, shrink the scores' spread and so their correlation: undo that.
     narrowed = np.minimum(scores.std(axis=0), 1)
-    correlation = np.corrcoef(scores.T) / np.outer(narrowed, narrowed)
+    varying = narrowed > 0  # a column that is constant goes with none
+    correlation = np.eye(len(COLUMNS))
+    if varying.any():
+        measured = np.corrcoef(scores[:, varying].T)
+        correlation[np.ix_(varying, varying)] = measured / np.outer(
+            narrowed[varying], narrowed[varying]
+        )
     return {
         "wine_type": wine_type,
         "share": len(wines) / total,

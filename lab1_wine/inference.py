@@ -65,7 +65,7 @@ def load(store: Store, version: str = "best") -> WinePredictor:
     Raises NotFound where there is none, Damaged where a file is missing or has changed.
     """
     record = store.load_model(MODEL, version)
-    pipeline = load_pipeline(record.path, TRUSTED)
+    pipeline = load_pipeline(record.path, TRUSTED, record.metadata.get("libraries"))
     try:
         intervals = json.loads((record.path / "intervals.json").read_text())
     except (OSError, ValueError) as error:

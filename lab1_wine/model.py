@@ -9,18 +9,19 @@ single columns.
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any, TypedDict
+from typing import Any, Self, TypedDict
 
 import numpy as np
 import pandas as pd
-from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import ExtraTreesRegressor, VotingRegressor
 from sklearn.gaussian_process.kernels import Matern
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
-from lab1_wine.schema import TYPES
+from lab1_wine.schema import NUMERIC, TYPES
 
 LOGGED = [
     "fixed_acidity",
@@ -67,11 +68,68 @@ DEFAULTS: Parameters = {  # what training.search found on the UCI table
 }
 TREES = 200
 TRUSTED = [  # types in the pipeline's file that skops does not trust by itself
-    "numpy.dot",
+    "lab1_wine.model.Columns",
+    "lab1_wine.model.WeightedSums",
     "sklearn.gaussian_process.kernels.Matern",
     "sklearn.tree._tree.Tree",
     "sklearn.utils._bunch.Bunch",
+    # in files written before December 2026, some under the name that the library's version gave them
+    "numpy.dot",
+    "numpy.log",
+    "numpy._core._multiarray_umath.log",
+    "sklearn.compose._column_transformer._RemainderColsList",
 ]
+
+
+class Step(TransformerMixin, BaseEstimator):
+    """A step of the pipeline that has nothing to fit."""
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Return self."""
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+class Columns(Step):
+    """A step from a frame of wines to a matrix of the named columns; shape (rows, names).
+
+    "log_NAME" is a column's natural logarithm, "white" is 0 for a red wine and 1 for a white one. The
+    names are in every saved model, and so is this class by its own name and module: neither may move.
+    """
+
+    def __init__(self, names: list[str]):
+        self.names = names
+
+    def transform(self, wines: pd.DataFrame) -> np.ndarray:
+        """Return the columns. Raises ValueError for a type of wine that is not one of TYPES."""
+        unknown = set(wines["wine_type"]) - set(TYPES)
+        if unknown:
+            raise ValueError(f"wine_type must be one of {', '.join(TYPES)}, not {unknown}.")
+        return np.array([_column(wines, name) for name in self.names]).T
+
+
+def _column(wines: pd.DataFrame, name: str) -> np.ndarray:
+    if name == "white":
+        return (wines["wine_type"] == "white").to_numpy(float)
+    if name.startswith("log_"):
+        return np.log(wines[name.removeprefix("log_")].to_numpy(float))
+    return wines[name].to_numpy(float)
+
+
+class WeightedSums(Step):
+    """A step that multiplies by a matrix of shape (columns, sums).
+
+    The weights are in every saved model, and so is this class by its name and module.
+    """
+
+    def __init__(self, weights: np.ndarray):
+        self.weights = weights
+
+    def transform(self, columns: np.ndarray) -> np.ndarray:
+        """Return the sums; shape (rows, sums)."""
+        return columns @ self.weights
 
 
 def wine_pipeline(
@@ -98,7 +156,7 @@ def wine_pipeline(
         random_state=seed,
         n_jobs=1,
     )
-    tree_steps = [_weighted_sums(_sums_and_differences())] if derived else []
+    tree_steps = [WeightedSums(_sums_and_differences())] if derived else []
     ridge = KernelRidge(kernel=Matern(length, nu=0.5), alpha=alpha)
     mean = VotingRegressor(
         [
@@ -115,32 +173,16 @@ def wine_pipeline(
 
 def prepare() -> Pipeline:
     """Return a step from FEATURES to COLUMNS and DERIVED, standardised; shape (rows, 20)."""
-    columns = ColumnTransformer(
-        [
-            ("log", FunctionTransformer(np.log), LOGGED),
-            ("plain", "passthrough", PLAIN),
-            ("type", _type_as_number(), ["wine_type"]),
-            ("unlogged", "passthrough", UNLOGGED),
-        ]
-    )
     weights = np.eye(len(COLUMNS), len(COLUMNS) + len(DERIVED))
     for place, terms in enumerate(DERIVED.values(), start=len(COLUMNS)):
         for name, weight in terms.items():
             weights[COLUMNS.index(name), place] = weight
-    return make_pipeline(columns, _weighted_sums(weights), StandardScaler())
+    return make_pipeline(Columns(COLUMNS), WeightedSums(weights), StandardScaler())
 
 
 def plain() -> Pipeline:
     """Return a step from FEATURES to the same, standardised, the type as 0 or 1; shape (rows, 12)."""
-    columns = ColumnTransformer(
-        [("type", _type_as_number(), ["wine_type"])], remainder="passthrough"
-    )
-    return make_pipeline(columns, StandardScaler())
-
-
-def _type_as_number() -> OneHotEncoder:
-    """Return a step that turns red into 0 and white into 1."""
-    return OneHotEncoder(categories=[TYPES], drop="first", sparse_output=False)
+    return make_pipeline(Columns(["white", *NUMERIC]), StandardScaler())
 
 
 def _sums_and_differences() -> np.ndarray:
@@ -151,14 +193,6 @@ def _sums_and_differences() -> np.ndarray:
     one = np.eye(len(COLUMNS) + len(DERIVED))
     pairs = [one[a] + sign * one[b] for a, b in combinations(range(SUMMED), 2) for sign in (-1, 1)]
     return np.column_stack([*one, *pairs])
-
-
-def _weighted_sums(weights: np.ndarray) -> FunctionTransformer:
-    """Return a step that multiplies by a matrix.
-
-    It uses numpy.dot, so that loading it needs no trust in code of the project's own.
-    """
-    return FunctionTransformer(np.dot, kw_args={"b": weights})
 
 
 def tree_spread(pipeline: Pipeline, wines: pd.DataFrame) -> np.ndarray:

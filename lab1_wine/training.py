@@ -21,6 +21,7 @@ from lab1_wine.comparison import scores
 from lab1_wine.model import (
     DEFAULTS,
     TREES,
+    TRUSTED,
     Parameters,
     calibrate,
     interval,
@@ -29,7 +30,7 @@ from lab1_wine.model import (
 )
 from lab1_wine.schema import DISTINCT, FEATURES, MEASUREMENTS, MODEL, NUMERIC, REAL, SAMPLE, WINES
 from labstore import ModelVersion, NotFound, Store
-from labstore.skops_io import save_pipeline
+from labstore.skops_io import save_verified
 
 BANDS = {"3-4": (3, 4), "5": (5, 5), "6": (6, 6), "7": (7, 7), "8-9": (8, 9)}
 
@@ -215,7 +216,7 @@ def register(
     metadata = _metadata(wines, data, parameters, trees, seed) | {"bands": bands}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        save_pipeline(pipeline, folder)
+        save_verified(pipeline, folder, TRUSTED, wines[FEATURES].head(500))
         (folder / "intervals.json").write_text(json.dumps(intervals, indent=1))
         schema = {
             m.name: {"unit": m.unit, "allowed": m.allowed, "seen": m.seen} for m in MEASUREMENTS

@@ -42,11 +42,11 @@ RULES = {
     "lab1_*/__init__": "",
     "lab1_*/schema": "labstore/*",
     "lab1_*/features": "lab1_*/schema labstore/*",
-    "lab1_wine/model": "lab1_*/schema",
+    "lab1_*/model": "lab1_*/schema",
     "lab1_wine/generator": "lab1_*/schema labstore/*",
-    "lab1_wine/comparison": "lab1_*/schema lab1_wine/model",
-    "lab1_*/training": "lab1_*/schema lab1_wine/model lab1_wine/comparison labstore/*",
-    "lab1_*/inference": "lab1_*/schema lab1_wine/model labstore/*",
+    "lab1_wine/comparison": "lab1_*/schema lab1_*/model",
+    "lab1_*/training": "lab1_*/schema lab1_*/model lab1_wine/comparison labstore/*",
+    "lab1_*/inference": "lab1_*/schema lab1_*/model labstore/*",
     "lab1_*/daily": "lab1_*/schema lab1_*/features lab1_wine/generator lab1_*/inference "
     "lab1_*/monitor_page labstore/* labstore/monitor/*",
     # their pictures and pages

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import reprlib
 import tempfile
@@ -66,12 +67,26 @@ def table(content: dict[str, Any], schema: SnapshotSchema = EVERY_LAB) -> pd.Dat
 
     Raises StoreError, which names the first value that is wrong.
     """
+    _refuse_not_finite(content)
     nested = {name: value for name, value in content.items() if name not in ("rows", "dates")}
     _validate("", [nested], FACTS | schema.facts)
     dates = [{"date": day} for day in _list(content, "dates", str)]
     _validate("dates: ", dates, {"date": pa.Column(str, DATE)})
     rows = _validate("rows: ", _list(content, "rows", dict), ROWS | schema.rows)
     return rows.sort_values("date", ignore_index=True)
+
+
+def _refuse_not_finite(content: dict[str, Any]) -> None:
+    """Raise StoreError for NaN or an infinite number anywhere in a snapshot; pages show neither."""
+    waiting: list[tuple[str, Any]] = list(content.items())
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _refused(f"{place} is {value}, where it must be a finite number")
+        if isinstance(value, dict):
+            waiting += [(f"{place}.{name}", inner) for name, inner in value.items()]
+        elif isinstance(value, list):
+            waiting += [(f"{place}[{number}]", inner) for number, inner in enumerate(value)]
 
 
 def _list(content: dict[str, Any], name: str, kind: type) -> list[Any]:
@@ -121,7 +136,11 @@ def _refused(what: str) -> StoreError:
 
 
 def publish(store: Store, name: str, content: dict[str, Any]) -> FilesVersion | None:
-    """Save content as a new version. Return None, and write nothing, where it has not changed."""
+    """Save content as a new version. Return None, and write nothing, where it has not changed.
+
+    Raises StoreError for content that no page would show, because a number in it is not finite.
+    """
+    _refuse_not_finite(content)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     try:
         if store.open_files(name).metadata["digest"] == digest:
@@ -151,7 +170,7 @@ def fetch(address: str | Path) -> dict[str, Any]:
             with urllib.request.urlopen(str(address), timeout=20) as answer:
                 text = answer.read(MAX_BYTES + 1)
         else:
-            with Path(address).open("rb") as file:
+            with Path(address).expanduser().open("rb") as file:
                 text = file.read(MAX_BYTES + 1)
         content = json.loads(text) if len(text) <= MAX_BYTES else None
     except (OSError, ValueError, RecursionError, HTTPException) as error:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.skops_files import functions_in
 from sklearn.datasets import load_iris
 
 from lab1_iris import features, flower, inference, training
 from lab1_iris.schema import FEATURES, FLOWERS, MEASUREMENTS, MODEL, SPECIES
-from labstore import Damaged, InvalidRows, NotFound, open_store
+from labstore import Damaged, InvalidRows, NotFound, StoreError, open_store
+from labstore.skops_io import load_pipeline, save_pipeline
 
 
 def test_the_real_flowers_are_scikit_learns_150():
@@ -110,8 +113,6 @@ def test_training_on_an_empty_store_names_the_next_step(tmp_path):
 
 
 def test_every_candidate_is_the_same_after_saving_and_loading(tmp_path):
-    from labstore.skops_io import load_pipeline, save_pipeline
-
     flowers = features.real_flowers()
     for number, pipeline in enumerate(training.candidates().values()):
         folder = tmp_path / str(number)
@@ -121,6 +122,24 @@ def test_every_candidate_is_the_same_after_saving_and_loading(tmp_path):
         loaded = load_pipeline(folder, inference.TRUSTED)
         before, after = (p.predict_proba(flowers[FEATURES]) for p in (pipeline, loaded))
         assert np.allclose(before, after)
+
+
+def test_a_model_that_cannot_be_read_back_is_not_registered(tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+    flowers = features.real_flowers()
+    comparison = training.compare(flowers, repeats=1, folds=2)
+    table = comparison.table.loc[["random forest"]]
+    monkeypatch.setattr(training, "TRUSTED", [])
+    with pytest.raises(StoreError, match=r"not registered.*Tree.*here are python"):
+        training.register(store, flowers, replace(comparison, table=table))
+    assert store.contents().models == {}
+
+
+def test_no_candidates_file_holds_a_function(tmp_path):
+    flowers = features.real_flowers()
+    for pipeline in training.candidates().values():
+        pipeline.fit(flowers[FEATURES], flowers["species"])
+        assert functions_in(save_pipeline(pipeline, tmp_path)) == []
 
 
 def test_predictions_are_the_same_for_one_flower_and_for_many(iris_store):

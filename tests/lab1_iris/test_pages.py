@@ -10,6 +10,8 @@ import pytest
 from helpers.pages import ROOT, free_port
 
 from lab1_iris import monitor_page
+from lab1_iris.app import app
+from lab1_iris.schema import MODEL
 from labstore import StoreError, open_store
 from labstore.monitor import snapshot
 
@@ -65,9 +67,31 @@ def test_predict_by_hand_and_by_example_and_bad_input(serve, visit, screenshot, 
     assert "Traceback" not in page.content()
 
 
-def test_the_page_without_a_model_says_how_to_get_one(serve, visit, tmp_path):
-    page = visit(gradio(serve, APP, LABS_STORE=str(tmp_path / "nothing")))
+def test_the_page_without_a_model_says_how_to_get_one_and_finds_it_without_a_restart(
+    serve, visit, trained_iris, tmp_path
+):
+    page = visit(gradio(serve, APP, LABS_STORE=str(tmp_path / "store")))
     page.get_by_role("alert").get_by_text("No prediction can be made yet").wait_for()
+    assert page.locator("#about").inner_text().strip() == ""
+    shutil.copytree(trained_iris, tmp_path / "store")
+    page.locator("#predict").click()
+    page.locator("svg[aria-label*='Iris setosa']").wait_for()
+    assert page.get_by_role("alert").count() == 0
+    assert "cross-validated accuracy" in page.locator("#about").inner_text()
+
+
+def test_the_page_finds_a_newer_model_within_ten_minutes(iris_store, tmp_path):
+    now = [0.0]
+    answer = app.predictor(app.Model(iris_store, clock=lambda: now[0]))
+    old = iris_store.load_model(MODEL)
+    assert old.version in answer(*app.EXAMPLES[0])[3]
+    shutil.copytree(old.path, tmp_path / "new", ignore=shutil.ignore_patterns("manifest.json"))
+    new = iris_store.save_model(
+        MODEL, tmp_path / "new", {**old.metrics, "log_loss": 0.0}, old.metadata
+    )
+    assert old.version in answer(*app.EXAMPLES[0])[3]
+    now[0] = app.MAX_AGE_SECONDS + 1
+    assert new.version in answer(*app.EXAMPLES[0])[3]
 
 
 def test_the_monitor_before_and_after_the_first_runs(
@@ -114,6 +138,9 @@ def content(iris_history):
         lambda c: c.update(model={**c["model"], "accuracy": "<b>"}),
         lambda c: c["model"].update(accuracy="0.97"),
         lambda c: c["model"].update(accuracy=10**400),
+        lambda c: c["model"].update(accuracy=float("nan")),
+        lambda c: c["model"].update(accuracy_low=float("-inf")),
+        lambda c: c["model"].update(accuracy_high=1e308),
         lambda c: c["model"].pop("algorithm"),
         lambda c: c["model"].update(version=3),
         lambda c: c.update(data=None),

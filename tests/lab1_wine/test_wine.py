@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 from datetime import date, timedelta
 
@@ -9,12 +11,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from sklearn.ensemble import RandomForestRegressor
+import skops.io
+from helpers.skops_files import functions_in
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import RandomForestRegressor, VotingRegressor
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from lab1_wine import comparison, features, generator, inference, training
 from lab1_wine.model import (
+    COLUMNS,
     DEFAULTS,
     DERIVED,
+    LOGGED,
+    PLAIN,
+    TRUSTED,
+    UNLOGGED,
     calibrate,
     interval,
     prepare,
@@ -29,6 +43,7 @@ from lab1_wine.schema import (
     NUMERIC,
     REAL,
     SAMPLE,
+    TYPES,
     WINES,
 )
 from labstore import Damaged, InvalidRows, NotFound, StoreError, open_store
@@ -71,8 +86,59 @@ def test_the_real_table_is_whole(real_wines):
 def test_a_changed_table_is_refused_by_name(tmp_path, monkeypatch):
     (tmp_path / "wine").mkdir()
     (tmp_path / "wine" / "winequality-red.csv").write_text("fixed acidity;quality\n1;2\n")
-    monkeypatch.setenv("LABS_DATA", str(tmp_path))
-    with pytest.raises(Damaged, match=r"winequality-red\.csv is not the UCI file"):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in (str(tmp_path), "~"):
+        monkeypatch.setenv("LABS_DATA", folder)
+        with pytest.raises(Damaged, match=rf"{tmp_path}.*winequality-red\.csv is not the UCI file"):
+            features.load_wines()
+
+
+class Answer:
+    """A good answer of UCI's, as requests gives it."""
+
+    def __init__(self, content: bytes):
+        self.content, self.headers = content, {"content-length": str(len(content))}
+
+    def raise_for_status(self):
+        pass
+
+    def iter_content(self, **_):
+        return [self.content]
+
+
+@pytest.fixture
+def uci(monkeypatch, sample):
+    """A reachable UCI, whose two tables are made from the offline sample."""
+    tables, files = {}, {}
+    for wine_type, (name, _) in features.FILES.items():
+        rows = sample[sample["wine_type"] == wine_type][[*NUMERIC, "quality"]]
+        tables[name] = rows.to_csv(sep=";", index=False).encode()
+        files[wine_type] = (name, hashlib.md5(tables[name], usedforsecurity=False).hexdigest())
+    monkeypatch.setattr(features, "FILES", files)
+    monkeypatch.delenv("LABS_DATA", raising=False)
+    monkeypatch.setattr(requests, "get", lambda url, **_: Answer(tables[url.rpartition("/")[2]]))
+
+
+@pytest.mark.parametrize("cache", ["file", "file/inside", "/proc/nowhere", "no rights"])
+def test_a_cache_that_cannot_be_written_loses_no_download(
+    uci, monkeypatch, tmp_path, capsys, cache
+):
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "no rights").mkdir()
+    (tmp_path / "no rights/ml-labs").write_text("not a folder either")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
+    wines = features.load_wines()
+    assert set(wines["source"]) == {REAL} and len(wines) == 1000
+    out = capsys.readouterr().out
+    assert "OFFLINE SAMPLE" not in out and "the cache cannot be used" in out
+
+
+def test_a_disk_without_room_is_not_taken_for_a_missing_network(uci, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(features.pooch, "retrieve", full)
+    with pytest.raises(OSError, match="No space left"):
         features.load_wines()
 
 
@@ -168,8 +234,6 @@ def test_the_pipeline_finds_columns_by_name_and_predicts_one_row_as_it_does_many
 
 
 def test_saved_and_loaded_predictions_agree_and_one_job_is_saved(sample, tmp_path):
-    from lab1_wine.model import TRUSTED
-
     pipeline = wine_pipeline(trees=10).fit(sample[FEATURES], sample["quality"])
     save_pipeline(pipeline, tmp_path)
     loaded = load_pipeline(tmp_path, TRUSTED)
@@ -179,6 +243,74 @@ def test_saved_and_loaded_predictions_agree_and_one_job_is_saved(sample, tmp_pat
     assert forest.n_jobs == 1
     with pytest.raises(Damaged, match="does not trust"):
         load_pipeline(tmp_path, TRUSTED[1:])
+
+
+def pipeline_of_november_2026(trees: int) -> Pipeline:
+    """The pipeline as it was registered until then: of scikit-learn's and numpy's parts only."""
+    ours = wine_pipeline(trees=trees)
+    (_, made), (_, weighted), (_, scaler) = ours["prepare"].steps
+    encoder = OneHotEncoder(categories=[TYPES], drop="first", sparse_output=False)
+    columns = ColumnTransformer(
+        [
+            ("log", FunctionTransformer(np.log), LOGGED),
+            ("plain", "passthrough", PLAIN),
+            ("type", encoder, ["wine_type"]),
+            ("unlogged", "passthrough", UNLOGGED),
+        ]
+    )
+    prepare = make_pipeline(
+        columns, FunctionTransformer(np.dot, kw_args={"b": weighted.weights}), scaler
+    )
+    (_, with_sums), (_, kernel) = ours["mean"].estimators
+    sums = FunctionTransformer(np.dot, kw_args={"b": with_sums[0].weights})
+    mean = VotingRegressor(
+        [("trees", make_pipeline(sums, with_sums[1])), ("kernel", kernel)],
+        weights=ours["mean"].weights,
+    )
+    assert made.names == COLUMNS
+    return Pipeline([("prepare", prepare), ("mean", mean)])
+
+
+def test_a_model_registered_before_still_loads_and_the_pipeline_of_today_is_equal_to_it(
+    sample, tmp_path
+):
+    old, new = pipeline_of_november_2026(10), wine_pipeline(trees=10)
+    for pipeline in (old, new):
+        pipeline.fit(sample[FEATURES], sample["quality"])
+    save_pipeline(old, tmp_path)
+    loaded = load_pipeline(tmp_path, TRUSTED)
+    for pipeline in (loaded, new):
+        assert np.array_equal(pipeline.predict(sample[FEATURES]), old.predict(sample[FEATURES]))
+        assert np.array_equal(tree_spread(pipeline, sample), tree_spread(old, sample))
+
+
+@pytest.mark.parametrize("derived", [True, False])
+def test_the_file_holds_no_function_and_no_type_that_other_versions_lack(sample, tmp_path, derived):
+    pipeline = wine_pipeline(trees=3, derived=derived).fit(sample[FEATURES], sample["quality"])
+    path = save_pipeline(pipeline, tmp_path)
+    assert functions_in(path) == []
+    assert set(skops.io.get_untrusted_types(file=path)) <= set(TRUSTED[:5])
+
+
+def test_a_model_that_cannot_be_read_back_is_not_registered(tmp_path, sample, monkeypatch):
+    store = open_store(tmp_path / "store")
+    monkeypatch.setattr(training, "TRUSTED", TRUSTED[1:])
+    with pytest.raises(StoreError, match=r"not registered.*Columns.*here are python"):
+        training.register(store, sample, SAMPLE, trees=3)
+    assert store.contents().models == {}
+
+
+def test_a_refused_model_is_reported_with_the_versions_it_was_made_with(wine_store, monkeypatch):
+    recorded = wine_store.load_model(MODEL).metadata["libraries"]["scikit-learn"]
+    monkeypatch.setattr(inference, "TRUSTED", [])
+    with pytest.raises(Damaged, match=rf"made with python.*scikit-learn {recorded}.*here are"):
+        inference.load(wine_store)
+
+
+def test_an_unknown_type_of_wine_is_refused(sample):
+    pipeline = wine_pipeline(trees=3).fit(sample[FEATURES], sample["quality"])
+    with pytest.raises(ValueError, match="must be one of red, white"):
+        pipeline.predict(sample[FEATURES].head(2).assign(wine_type="rosé"))
 
 
 def test_the_spread_is_that_of_the_trees(sample):
@@ -309,6 +441,29 @@ def test_a_copula_keeps_what_it_was_fitted_to(sample):
         spread = rows[NUMERIC].std()
         assert ((ours[NUMERIC].median() - rows[NUMERIC].median()).abs() / spread).max() < 0.15
     assert np.abs(drawn["quality"].mean() - sample["quality"].mean()) < 0.1
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    constant=st.sets(st.sampled_from([*NUMERIC, "quality"])),
+    rows=st.integers(1, 40),
+    seed=st.integers(0, 99),
+)
+def test_a_copula_fits_rows_with_constant_columns_and_keeps_them_constant(constant, rows, seed):
+    wines = features.offline_sample().sample(rows, random_state=seed)
+    wines = wines.assign(**{name: wines[name].iloc[0] for name in constant})
+    drawn = generator.Copula.fit(wines).sample(20, seed)
+    assert len(drawn) == 20 and drawn.notna().all(axis=None)
+    for name in constant - {"total_sulfur_dioxide"}:  # never less than the free
+        assert np.allclose(drawn[name], wines[name].iloc[0])
+
+
+def test_a_generator_of_a_constant_column_is_evaluated(sample):
+    wines = sample.assign(citric_acid=0.3)
+    train, held_out = wines.head(700), wines.tail(300)
+    drawn = generator.Copula.fit(train).sample(700, seed=0)
+    figures = generator.evaluate(drawn, train, held_out)
+    assert np.isfinite(list(figures.values())).all() and figures["held_out_correlations"] > 0.9
 
 
 def test_drawn_wines_are_possible_rounded_and_whole(sample):

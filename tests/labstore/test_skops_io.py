@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import platform
 import tempfile
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,7 @@ from helpers.stores import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labstore import (
-    Damaged,
-)
+from labstore import Damaged, StoreError
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,45 @@ def test_a_type_that_is_not_trusted_is_refused_and_does_not_run(sklearn_files, t
     with pytest.raises(Damaged, match=r"model\.skops.*Trap.*not loaded.*Train the model again"):
         sklearn_files.load_pipeline(tmp_path)
     assert not touched.exists()
+
+
+def test_an_untrusted_type_is_reported_with_the_recorded_and_the_present_versions(
+    sklearn_files, tmp_path
+):
+    preprocessing = pytest.importorskip("sklearn.preprocessing")
+    sklearn_files.save_pipeline(preprocessing.FunctionTransformer(Trap("")), tmp_path)
+    made_with = {"python": "3.12.12", "scikit-learn": "1.6.1", "numpy": "2.0.2"}
+    with pytest.raises(Damaged) as refused:
+        sklearn_files.load_pipeline(tmp_path, made_with=made_with)
+    here = f"here are python {platform.python_version()}, scikit-learn {metadata.version('scikit-learn')}, "
+    assert "made with python 3.12.12, scikit-learn 1.6.1, numpy 2.0.2; " + here in str(
+        refused.value
+    )
+
+
+class Forgetful:
+    """An estimator that loses its number when it is saved."""
+
+    def __init__(self, number: float):
+        self.number = number
+
+    def predict(self, rows):
+        return np.full(len(rows), self.number)
+
+    def __getstate__(self):
+        return {"number": 0.0}
+
+
+def test_a_model_that_its_own_file_does_not_give_back_is_reported_before_it_is_registered(
+    sklearn_files, tmp_path
+):
+    name = f"{__name__}.Forgetful"
+    with pytest.raises(StoreError, match=r"not registered.*refused.*Forgetful.*here are python"):
+        sklearn_files.save_verified(Forgetful(1.0), tmp_path, [], [1, 2])
+    with pytest.raises(StoreError, match=r"not registered.*predicts otherwise.*requirements\.txt"):
+        sklearn_files.save_verified(Forgetful(1.0), tmp_path, [name], [1, 2])
+    path = sklearn_files.save_verified(Forgetful(0.0), tmp_path, [name], [1, 2])
+    assert path == tmp_path / sklearn_files.FILE
 
 
 GARBAGE = {

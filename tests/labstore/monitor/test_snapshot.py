@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from labstore import StoreError
+from labstore import StoreError, open_store
 from labstore.monitor import snapshot
+
+NAN, INF = float("nan"), float("inf")
 
 
 @pytest.fixture
@@ -56,6 +58,9 @@ def test_a_snapshot_is_read_from_a_file_and_its_rows_are_ordered(tmp_path, conte
         (lambda c: c.update(dates=["2026-02-30"]), "dates: date is '2026-02-30'"),
         (lambda c: c["model"].update(accuracy=10**400), "int too large"),
         (lambda c: c["rows"][0].update(petals=10**400), "rows: int too large"),
+        (lambda c: c["model"].update(accuracy=NAN), r"model\.accuracy is nan, .* finite number"),
+        (lambda c: c["rows"][1].update(petals=-INF), r"rows\[1\]\.petals is -inf"),
+        (lambda c: c.update(training={"ph": [3.2, INF]}), r"training\.ph\[1\] is inf"),
         (lambda c: c.update(rows={}), "rows is {}"),
         (lambda c: c.update(rows=[]), r"rows is \[\]"),
         (lambda c: c.update(rows=[1, 2]), r"rows is \[1, 2\]"),
@@ -77,3 +82,25 @@ def test_an_enormous_snapshot_is_not_read(tmp_path, monkeypatch):
     (tmp_path / "snapshot.json").write_bytes(b" " * 1_000_001)
     with pytest.raises(StoreError, match="over 1 MB"):
         snapshot.fetch(tmp_path / "snapshot.json")
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_a_snapshot_that_no_page_would_show_is_not_published(tmp_path, content, value):
+    store = open_store(tmp_path)
+    content["model"]["accuracy"] = value
+    with pytest.raises(StoreError, match=r"model\.accuracy is .* finite number"):
+        snapshot.publish(store, "rose_monitor", content)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_number_too_large_for_a_float_is_refused(tmp_path, content):
+    text = json.dumps(content).replace('"petals": 5', '"petals": 1e999')
+    (tmp_path / "snapshot.json").write_text(text)
+    with pytest.raises(StoreError, match="petals is inf"):
+        snapshot.fetch(tmp_path / "snapshot.json")
+
+
+def test_a_snapshot_in_the_home_folder_is_found(tmp_path, content, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "snapshot.json").write_text(json.dumps(content))
+    assert snapshot.fetch("~/snapshot.json") == content
