@@ -51,11 +51,14 @@ from labstore.contract import (
 )
 from labstore.rows import (
     INGESTED,
+    arrow_schema,
+    as_declared,
     aware,
     drop_superseded,
     in_order,
     newest_rows,
     to_arrow,
+    valid_rows,
     window_filter,
 )
 from labstore.versions import (
@@ -98,7 +101,7 @@ class FileStore:
 
     def insert(self, group: FeatureGroup, rows: pd.DataFrame) -> None:
         """Write the rows as one commit, after merging small files where there are many."""
-        rows = group.validate(rows)
+        rows = valid_rows(group, rows)
         if rows.empty:
             return
         live = self._live(group)
@@ -192,17 +195,17 @@ class FileStore:
         columns: list[str] | None = None,
     ) -> pd.DataFrame:
         """Return the rows of several commits, oldest first, each file verified."""
-        columns = columns or [*group.columns, INGESTED]
+        whole = arrow_schema(group)
+        schema = pa.schema([whole.field(name) for name in columns or whole.names])
         keep = window_filter(group, since, until)
         tables = []
         for manifest in sorted(manifests, key=lambda m: m["name"]):
             data = verified_bytes(
                 self._group_folder(group) / f"{manifest['name']}.parquet", manifest
             )
-            tables.append(pq.read_table(io.BytesIO(data), columns=columns, filters=keep))
-        if not tables:
-            return pd.DataFrame(columns=columns)
-        return pa.concat_tables(tables).to_pandas()
+            table = pq.read_table(io.BytesIO(data), columns=schema.names, filters=keep)
+            tables.append(as_declared(table, schema))
+        return pa.concat_tables(tables or [schema.empty_table()]).to_pandas()
 
     def _merge(self, group: FeatureGroup, small: list[Manifest], live: list[Manifest]) -> Manifest:
         """Write one commit that holds the newest rows of many small ones, and replaces them."""

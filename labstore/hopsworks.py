@@ -52,7 +52,7 @@ from labstore.contract import (
 )
 from labstore.environment import secret
 from labstore.files import FileStore
-from labstore.rows import INGESTED, aware, drop_superseded, in_order, newest_rows
+from labstore.rows import INGESTED, aware, drop_superseded, in_order, newest_rows, valid_rows
 from labstore.versions import (
     Manifest,
     best_version,
@@ -150,7 +150,7 @@ class HopsworksStore:
     def insert(self, group: FeatureGroup, rows: pd.DataFrame) -> None:
         """Append the rows with their ingest time, in DELTA format or else in HUDI format."""
         names = _names(group)
-        rows = group.validate(rows)
+        rows = valid_rows(group, rows)
         if rows.empty:
             return
         stored = self._find(group)

@@ -1,16 +1,87 @@
-"""What both stores do with a group's rows: the newest row of each key, their order, their times."""
+"""What both stores do with a group's rows: their types, the newest of each key, order, times."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labstore.contract import FeatureGroup, StoreError
+from labstore.contract import FeatureGroup, InvalidRows, StoreError
 
 INGESTED = "_ingested_at"
+KINDS: list[Callable[[pa.DataType], bool]] = [
+    lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t),
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_boolean,
+    lambda t: pa.types.is_timestamp(t) and t.tz is not None,
+]
+"""Types of one kind hold the same values in different forms, and are cast to each other."""
+
+
+def arrow_schema(group: FeatureGroup) -> pa.Schema:
+    """Return the one schema in which a group's rows are written, and to which they are read."""
+    fields = [pa.field(name, arrow_type(dtype)) for name, dtype in group.dtypes.items()]
+    return pa.schema([*fields, pa.field(INGESTED, pa.timestamp("us", "UTC"))])
+
+
+def arrow_type(dtype: Any) -> pa.DataType:
+    """Return the Arrow type of a column that is declared with a pandas dtype."""
+    empty = pd.Series(dtype=dtype)
+    return pa.string() if empty.dtype == object else pa.array(empty).type
+
+
+def valid_rows(group: FeatureGroup, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows as the group declares them, whichever pandas types hold their values.
+
+    A categorical or Arrow-backed text, a nullable integer without nulls or a float32 for a float64
+    is cast. Raises InvalidRows, which names the column, for all that breaks the group's schema.
+    """
+    rows = rows.copy()
+    for name, dtype in group.dtypes.items():
+        if list(rows.columns).count(name) == 1:
+            rows[name] = _in_declared_form(rows[name], dtype)
+    rows = group.validate(rows)
+    for name, dtype in group.dtypes.items():
+        try:
+            pa.array(rows[name], type=arrow_type(dtype))
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise InvalidRows(
+                f"Nothing was written to {group.label}: {name} holds values that cannot be kept as "
+                f"{arrow_type(dtype)} ({error})."
+            ) from error
+    return rows
+
+
+def _in_declared_form(column: pd.Series, dtype: Any) -> pd.Series:
+    """Return a column cast to its declared dtype, as it is where its values are of another kind.
+
+    Microseconds are kept of a time, as elsewhere in a store; no other value changes.
+    """
+    declared, wanted = pd.Series(dtype=dtype).dtype, arrow_type(dtype)
+    if column.dtype == declared:
+        return column
+    try:
+        values = pa.array(column)
+        if isinstance(values, pa.ChunkedArray):
+            values = values.combine_chunks()
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        if not any(kind(values.type) and kind(wanted) for kind in KINDS):
+            return column
+        values = values.cast(options=pc.CastOptions(wanted, allow_time_truncate=True))
+        return pd.Series(values.to_pandas().astype(declared).array, index=column.index)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return column  # validation names it
+
+
+def as_declared(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a stored table with the schema's columns and types, which earlier versions varied."""
+    return table.select(schema.names).replace_schema_metadata(None).cast(schema)
 
 
 def newest_rows(rows: pd.DataFrame, key: str) -> pd.DataFrame:
@@ -43,8 +114,9 @@ def in_order(group: FeatureGroup, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_arrow(group: FeatureGroup, rows: pd.DataFrame) -> pa.Table:
-    """Return rows as an Arrow table, ordered by (event time, key)."""
-    return pa.Table.from_pandas(rows, preserve_index=False).sort_by(sort_keys(group))
+    """Return rows as an Arrow table of the group's schema, ordered by (event time, key)."""
+    table = pa.Table.from_pandas(rows, schema=arrow_schema(group), preserve_index=False)
+    return table.sort_by(sort_keys(group))
 
 
 def window_filter(
