@@ -277,11 +277,13 @@ def check_name(name: str) -> str:
     if not is_name(name):
         raise StoreError(
             f"{name!r} is not a valid name in a store: use lower-case letters, digits and _ "
-            "(up to 63), a letter first, e.g. 'iris_flowers'."
+            "(up to 63), a letter first, e.g. 'iris_flowers', and none of Windows' names of devices "
+            "(con, nul, prn, aux, com1, lpt1 ...)."
         )
     return name
 
 
 def is_name(name: str) -> bool:
     """Return whether a group, a model or files may have this name."""
-    return re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) is not None
+    device = re.fullmatch(r"con|nul|prn|aux|(com|lpt)[0-9]", name)
+    return device is None and re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) is not None

@@ -65,6 +65,9 @@ from labstore.versions import (
     FORMAT,
     Manifest,
     best_version,
+    check_place,
+    check_rows,
+    check_version,
     commit_name,
     damaged,
     git_commit,
@@ -147,13 +150,13 @@ class FileStore:
         live: list[Manifest] = []
         replaced: set[str] = set()
         for name in shown:
-            if name not in replaced and (manifest := self._manifest(folder / f"{name}.json")):
+            if name not in replaced and (manifest := self._commit(group, name)):
                 live.append(manifest)
                 replaced.update(manifest["replaces"])
         # Commits after `as_of` are not shown, but they name what must be there before it.
         newer = names[: len(names) - len(shown)]
-        later = [m for name in newer if (m := self._manifest(folder / f"{name}.json"))]
-        self._add_unlisted_parents(folder, live, later, replaced, as_of)
+        later = [m for name in newer if (m := self._commit(group, name))]
+        self._add_unlisted_parents(group, live, later, replaced, as_of)
         for manifest in live:
             if manifest["schema"] != group.fingerprint:
                 raise StoreError(
@@ -164,7 +167,7 @@ class FileStore:
 
     def _add_unlisted_parents(
         self,
-        folder: Path,
+        group: FeatureGroup,
         live: list[Manifest],
         later: list[Manifest],
         replaced: set[str],
@@ -179,12 +182,19 @@ class FileStore:
             for parent in manifest["parents"]:
                 if parent in known or (as_of and time_of(parent) > as_of):
                     continue
-                path = folder / f"{parent}.json"
-                found = self._manifest(path)
+                found = self._commit(group, parent)
                 if found is None:
+                    path = self._group_folder(group) / f"{parent}.json"
                     raise damaged(path, f"(before {manifest['name']}) is missing or cut short")
                 known.add(parent)
                 live.append(found)
+
+    def _commit(self, group: FeatureGroup, name: str) -> Manifest | None:
+        """Return the manifest of one of the group's commits, None where there is no whole one."""
+        path = self._group_folder(group) / f"{name}.json"
+        if manifest := self._manifest(path):
+            check_rows(path, manifest, name, group.label)
+        return manifest
 
     def _load(
         self,
@@ -283,7 +293,7 @@ class FileStore:
 
     def _is_committed(self, version: Path) -> bool:
         try:
-            return self._manifest(version / "manifest.json") is not None
+            return self._version("files", version) is not None
         except (Damaged, NewerFormat):  # opening it reports that
             return True
 
@@ -340,7 +350,7 @@ class FileStore:
     def _ids(self, kind: Kind) -> dict[str, list[str]]:
         folders = {name: _commits(self.root / kind / name) for name in self._names(kind)}
         return {
-            name: [p.name for p in found if self._manifest(p / "manifest.json")]
+            name: [p.name for p in found if self._version(kind, p)]
             for name, found in folders.items()
         }
 
@@ -362,7 +372,7 @@ class FileStore:
         """
         manifest = read_manifest(folder)
         home = self.root / kind / check_name(manifest["name"]) / manifest["version"]
-        if self._manifest(home / "manifest.json"):
+        if self._version(kind, home):
             return False
         self.remove(kind, manifest["name"], manifest["version"])  # what a killed copy left
         for inside, facts in manifest["files"].items():
@@ -384,7 +394,7 @@ class FileStore:
                 f"{folder} holds a manifest.json, the name of the store's own list of files. "
                 "Rename it, or copy the other files to a new folder first."
             )
-        files = sorted(p for p in folder.rglob("*") if p.is_file())
+        files = _regular_files(folder)
         if not files:
             raise StoreError(f"There are no files in {folder} to keep as {kind}/{name}.")
         home = self.root / kind / check_name(name)
@@ -405,7 +415,7 @@ class FileStore:
         Raises NotFound where there are none.
         """
         folders = _commits(self.root / kind / check_name(name))
-        versions = [m for p in folders if (m := self._manifest(p / "manifest.json"))]
+        versions = [m for p in folders if (m := self._version(kind, p))]
         if not versions:
             raise no_such_name(kind, name, str(self.root), self._names(kind))
         return versions
@@ -419,10 +429,18 @@ class FileStore:
         elif is_version(version):
             chosen = [version]  # opens even where other versions are damaged
         for candidate in chosen:
-            if manifest := self._manifest(home / candidate / "manifest.json"):
+            if manifest := self._version(kind, home / candidate):
                 return manifest
         versions = self._versions(kind, name)
         raise no_such_version(kind, name, version, [m["version"] for m in versions])
+
+    def _version(self, kind: Kind, folder: Path) -> Manifest | None:
+        """Return the manifest of a version's folder, None where there is no whole one."""
+        path = folder / "manifest.json"
+        if manifest := self._manifest(path):
+            check_version(path, manifest)
+            check_place(path, manifest, kind)
+        return manifest
 
     def _open(self, kind: Kind, name: str, manifest: Manifest) -> dict[str, Any]:
         verify(self.root / kind / name / manifest["version"], manifest)
@@ -501,6 +519,27 @@ class FileStore:
                 return None
             self._complete[path] = manifest
         return self._complete[path]
+
+
+def _regular_files(folder: Path) -> list[Path]:
+    """Return the files in a folder and the folders in it, in order; none where it is absent.
+
+    Raises StoreError, which names it, for a link or anything else that is neither file nor folder,
+    and for a folder that cannot be read: nothing is left out silently.
+    """
+    found: list[Path] = []
+    for path in sorted(_list(folder)):
+        if not path.is_symlink() and path.is_dir():
+            found += _regular_files(path)
+        elif path.is_symlink() or not path.is_file():
+            what = "a link" if path.is_symlink() else "neither a file nor a folder"
+            raise StoreError(
+                f"{path} is {what}, which a store cannot keep. Put a copy of what it shows in its "
+                "place (cp -RL copies a folder so), or remove it."
+            )
+        else:
+            found.append(path)
+    return found
 
 
 def _list(folder: Path) -> list[Path]:
