@@ -20,6 +20,8 @@ from labstore.contract import (
     PortableStore,
     Store,
     StoreError,
+    TornManifest,
+    Unreachable,
 )
 from labstore.environment import on_colab, secret
 
@@ -37,6 +39,8 @@ __all__ = [
     "PortableStore",
     "Store",
     "StoreError",
+    "TornManifest",
+    "Unreachable",
     "default_address",
     "open_store",
     "secret",
@@ -63,7 +67,7 @@ def open_store(address: str | Path | None = None) -> PortableStore:
     if not colon or "/" in kind or (len(kind) == 1 and kind.isalpha()):  # as in C:\labs
         return FileStore(_expanded(address))
     if kind == "drive":
-        return FileStore(_drive_folder(rest))
+        return FileStore(_drive_folder(rest), mount=COLAB_DRIVE / "MyDrive")
     if kind == "hopsworks":
         from labstore.hopsworks import connect
 

@@ -49,6 +49,14 @@ class NotWritable(StoreError):
     """The store's folder cannot be written to."""
 
 
+class Unreachable(StoreError):
+    """The store's disk or Drive does not answer; the message says how to mount it again."""
+
+
+class TornManifest(UserWarning):
+    """A commit's manifest was cut short or lost; the message names it, and what was read."""
+
+
 class InvalidRows(StoreError, ValueError):
     """Rows that break their group's schema; nothing was written."""
 
@@ -250,6 +258,12 @@ class Store(Protocol):
 
         A version whose metadata has "data": "real" is better than any other. Raises NotFound or
         Damaged as `open_files` does.
+        """
+
+    def verify(self, prefix: str = "") -> int:
+        """Check every committed file of names that begin with `prefix`; return how many are whole.
+
+        Reading checks a file once in a process; this checks it anew. Raises Damaged naming a file.
         """
 
     def free_bytes(self) -> int | None:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from labstore.contract import FeatureGroup, InvalidRows, StoreError
+from labstore.versions import FORMAT, parse_manifest
 
 INGESTED = "_ingested_at"
+FACTS = b"ml_labs_commit"  # the key of a commit's facts in its Parquet file's metadata
+MIN_GROUP_ROWS = 8_192
 KINDS: list[Callable[[pa.DataType], bool]] = [
     lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t),
     pa.types.is_integer,
@@ -117,6 +126,54 @@ def to_arrow(group: FeatureGroup, rows: pd.DataFrame) -> pa.Table:
     """Return rows as an Arrow table of the group's schema, ordered by (event time, key)."""
     table = pa.Table.from_pandas(rows, schema=arrow_schema(group), preserve_index=False)
     return table.sort_by(sort_keys(group))
+
+
+def to_parquet(group: FeatureGroup, rows: pd.DataFrame, facts: bytes) -> memoryview:
+    """Return rows as a Parquet file that carries the facts of its commit.
+
+    A row group holds whole days, so that a day is read without the others: at least
+    MIN_GROUP_ROWS where there are as many, since each row group costs time as well.
+    """
+    table = to_arrow(group, rows).replace_schema_metadata({FACTS: facts})
+    days = pc.floor_temporal(table[group.event_time], unit="day").to_numpy()
+    cuts = [0]
+    for start in [*(np.flatnonzero(days[1:] != days[:-1]) + 1), len(table)]:
+        if start - cuts[-1] >= MIN_GROUP_ROWS or start == len(table):
+            cuts.append(int(start))
+    sink = io.BytesIO()
+    with pq.ParquetWriter(
+        sink, table.schema, compression="zstd", write_page_checksum=True
+    ) as writer:
+        for start, end in itertools.pairwise(cuts):
+            writer.write_table(table.slice(start, end - start), row_group_size=65_536)
+    return sink.getbuffer()
+
+
+def facts_in(group: FeatureGroup, path: Path, data: bytes) -> dict[str, Any] | None:
+    """Return what the manifest of a commit said, from its Parquet file; None for one not whole.
+
+    A file that an earlier version wrote carries no facts; its own rows give them, but for the
+    names of the commits before it.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+        facts = parse_manifest(path, (table.schema.metadata or {}).get(FACTS, b""))
+        if facts is None:
+            times = pc.min_max(table[group.event_time]).as_py()
+            facts = {
+                "format": FORMAT,
+                "name": path.stem,
+                "group": group.label,
+                "schema": group.fingerprint,
+                "rows": len(table),
+                "from": times["min"].isoformat(),
+                "to": times["max"].isoformat(),
+                "parents": [],
+                "replaces": [],
+            }
+    except (pa.ArrowException, OSError, KeyError, AttributeError):
+        return None
+    return facts | {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def window_filter(
