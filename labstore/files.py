@@ -158,6 +158,8 @@ class FileStore(Disk):
         for name in shown:
             if name in replaced and name not in merges:
                 continue
+            if live and _is_left_over(listed[name], name, live[0]["name"]):
+                continue
             if manifest := self._commit(group, name, listed[name]):
                 live += [] if name in replaced else [manifest]
                 replaced.update(manifest["replaces"])
@@ -652,6 +654,15 @@ class FileStore(Disk):
     def _commits(self, folder: Path) -> list[Path]:
         """Return the committed and uncommitted versions in a folder, oldest first."""
         return sorted(path for path in self._list(folder) if is_commit(path))
+
+
+def _is_left_over(paths: list[Path], name: str, newest: str) -> bool:
+    """Return whether a killed writer left a commit without manifest.
+
+    A later commit would name it, had it been committed, and would be missed.
+    """
+    long_before = (time_of(newest) - time_of(name)).total_seconds() > REPORT_SECONDS
+    return long_before and all(path.suffix != ".json" for path in paths)
 
 
 def _is_recent(name: str) -> bool:

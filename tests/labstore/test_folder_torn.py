@@ -122,6 +122,22 @@ def test_a_lost_newest_manifest_beside_whole_rows_is_named_once_it_cannot_be_on_
         assert ids(FileStore(root).read(FLOWERS)) == ["a", "b"]
 
 
+def test_what_a_killed_writer_left_is_named_until_a_later_commit_shows_that_it_was_none(
+    root, monkeypatch
+):
+    folder = root / "groups/flowers_v1"
+    newest(root).unlink()
+    monkeypatch.setattr("labstore.files.REPORT_SECONDS", 0)
+    with pytest.warns(TornManifest, match="has no manifest"):
+        FileStore(root).insert(FLOWERS, frame(flower("d", 3)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ids(FileStore(root).read(FLOWERS)) == ["a", "b", "d"]
+    newest(root).unlink()  # and that one is named in its turn
+    with pytest.warns(TornManifest, match=max(folder.glob("*.parquet")).name):
+        assert ids(FileStore(root).read(FLOWERS)) == ["a", "b"]
+
+
 def test_a_torn_manifest_beside_torn_rows_is_named_and_the_rest_is_read(root):
     file = newest(root)
     os.truncate(file, 20)
