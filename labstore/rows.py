@@ -150,7 +150,7 @@ def to_parquet(group: FeatureGroup, rows: pd.DataFrame, facts: bytes) -> memoryv
 
 
 def facts_in(group: FeatureGroup, path: Path, data: bytes) -> dict[str, Any] | None:
-    """Return what the manifest of a commit said, from its Parquet file; None for one not whole.
+    """Return a commit's manifest, made again from its Parquet file; None for one not whole.
 
     A file that an earlier version wrote carries no facts; its own rows give them, but for the
     names of the commits before it.
