@@ -20,6 +20,8 @@ from labstore.contract import (
     PortableStore,
     Store,
     StoreError,
+    TornManifest,
+    Unreachable,
 )
 from labstore.environment import on_colab, secret
 
@@ -37,12 +39,15 @@ __all__ = [
     "PortableStore",
     "Store",
     "StoreError",
+    "TornManifest",
+    "Unreachable",
     "default_address",
     "open_store",
     "secret",
 ]
 
 COLAB_DRIVE = Path("/content/drive")
+KINDS = "a folder, drive:FOLDER, hopsworks:PROJECT"
 
 
 def open_store(address: str | Path | None = None) -> PortableStore:
@@ -53,19 +58,36 @@ def open_store(address: str | Path | None = None) -> PortableStore:
     - "drive:some/folder": that folder of My Drive, which is mounted first on Colab;
     - "hopsworks:PROJECT": that Hopsworks project, with the key in HOPSWORKS_API_KEY.
 
-    Raises StoreError where Drive or Hopsworks cannot be opened.
+    Raises StoreError for any other kind of address, and where Drive or Hopsworks cannot be opened.
     """
     from labstore.files import FileStore
 
     address = str(address or default_address())
     kind, colon, rest = address.partition(":")
-    if colon and kind == "drive":
-        return FileStore(_drive_folder(rest))
-    if colon and kind == "hopsworks":
+    if not colon or "/" in kind or (len(kind) == 1 and kind.isalpha()):  # as in C:\labs
+        return FileStore(_expanded(address))
+    if kind == "drive":
+        return FileStore(_drive_folder(rest), mount=COLAB_DRIVE / "MyDrive")
+    if kind == "hopsworks":
         from labstore.hopsworks import connect
 
         return connect(rest)
-    return FileStore(Path(address).expanduser())
+    raise StoreError(
+        f"{address!r} is not the address of a store. It must be one of: {KINDS}. A folder of that "
+        f"name is given as {'./' + address!r}."
+    )
+
+
+def _expanded(folder: str) -> Path:
+    """Return a folder with ~ as a home. Raises StoreError for one that no system can hold."""
+    try:
+        if "\0" in folder:
+            raise ValueError("it holds a null character")
+        return Path(folder).expanduser()
+    except (ValueError, RuntimeError) as error:  # or "~" and no such user
+        raise StoreError(
+            f"{folder!r} is not a folder: {error}. A store's address is one of: {KINDS}."
+        ) from error
 
 
 def default_address() -> str:

@@ -49,6 +49,14 @@ class NotWritable(StoreError):
     """The store's folder cannot be written to."""
 
 
+class Unreachable(StoreError):
+    """The store's disk or Drive does not answer; the message says how to mount it again."""
+
+
+class TornManifest(UserWarning):
+    """A commit's manifest was cut short or lost; the message names it, and what was read."""
+
+
 class InvalidRows(StoreError, ValueError):
     """Rows that break their group's schema; nothing was written."""
 
@@ -252,6 +260,12 @@ class Store(Protocol):
         Damaged as `open_files` does.
         """
 
+    def verify(self, prefix: str = "") -> int:
+        """Check every committed file of names that begin with `prefix`; return how many are whole.
+
+        Reading checks a file once in a process; this checks it anew. Raises Damaged naming a file.
+        """
+
     def free_bytes(self) -> int | None:
         """Return how many bytes can still be written, None where that is not known."""
 
@@ -277,11 +291,13 @@ def check_name(name: str) -> str:
     if not is_name(name):
         raise StoreError(
             f"{name!r} is not a valid name in a store: use lower-case letters, digits and _ "
-            "(up to 63), a letter first, e.g. 'iris_flowers'."
+            "(up to 63), a letter first, e.g. 'iris_flowers', and none of Windows' names of devices "
+            "(con, nul, prn, aux, com1, lpt1 ...)."
         )
     return name
 
 
 def is_name(name: str) -> bool:
     """Return whether a group, a model or files may have this name."""
-    return re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) is not None
+    device = re.fullmatch(r"con|nul|prn|aux|(com|lpt)[0-9]", name)
+    return device is None and re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) is not None

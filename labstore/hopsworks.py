@@ -52,7 +52,7 @@ from labstore.contract import (
 )
 from labstore.environment import secret
 from labstore.files import FileStore
-from labstore.rows import INGESTED, aware, drop_superseded, in_order, newest_rows
+from labstore.rows import INGESTED, aware, drop_superseded, in_order, newest_rows, valid_rows
 from labstore.versions import (
     Manifest,
     best_version,
@@ -125,7 +125,12 @@ class HopsworksStore:
 
     def __init__(self, project: Any, cache: Path):
         self._project = project
-        self._local = FileStore(cache)
+        self._cache = cache
+
+    @property
+    def _local(self) -> FileStore:
+        """The cache, opened anew each time: it may be removed at any time."""
+        return FileStore(self._cache)
 
     def __repr__(self) -> str:
         return f"hopsworks:{self._project.name}"
@@ -150,7 +155,7 @@ class HopsworksStore:
     def insert(self, group: FeatureGroup, rows: pd.DataFrame) -> None:
         """Append the rows with their ingest time, in DELTA format or else in HUDI format."""
         names = _names(group)
-        rows = group.validate(rows)
+        rows = valid_rows(group, rows)
         if rows.empty:
             return
         stored = self._find(group)
@@ -392,6 +397,10 @@ class HopsworksStore:
         with self.lend(kind, name, version) as folder:
             self._local.adopt(kind, folder)
         return open_local()
+
+    def verify(self, prefix: str = "") -> int:
+        """Return 0: the cluster checks its own blocks, and each version is verified when opened."""
+        return 0
 
     def free_bytes(self) -> int | None:
         """Return None: the store does not know the project's quota."""

@@ -1,16 +1,96 @@
-"""What both stores do with a group's rows: the newest row of each key, their order, their times."""
+"""What both stores do with a group's rows: their types, the newest of each key, order, times."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from labstore.contract import FeatureGroup, StoreError
+from labstore.contract import FeatureGroup, InvalidRows, StoreError
+from labstore.versions import FORMAT, parse_manifest
 
 INGESTED = "_ingested_at"
+FACTS = b"ml_labs_commit"  # the key of a commit's facts in its Parquet file's metadata
+MIN_GROUP_ROWS = 8_192
+KINDS: list[Callable[[pa.DataType], bool]] = [
+    lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t),
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_boolean,
+    lambda t: pa.types.is_timestamp(t) and t.tz is not None,
+]
+"""Types of one kind hold the same values in different forms, and are cast to each other."""
+
+
+def arrow_schema(group: FeatureGroup) -> pa.Schema:
+    """Return the one schema in which a group's rows are written, and to which they are read."""
+    fields = [pa.field(name, arrow_type(dtype)) for name, dtype in group.dtypes.items()]
+    return pa.schema([*fields, pa.field(INGESTED, pa.timestamp("us", "UTC"))])
+
+
+def arrow_type(dtype: Any) -> pa.DataType:
+    """Return the Arrow type of a column that is declared with a pandas dtype."""
+    empty = pd.Series(dtype=dtype)
+    return pa.string() if empty.dtype == object else pa.array(empty).type
+
+
+def valid_rows(group: FeatureGroup, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows as the group declares them, whichever pandas types hold their values.
+
+    A categorical or Arrow-backed text, a nullable integer without nulls or a float32 for a float64
+    is cast. Raises InvalidRows, which names the column, for all that breaks the group's schema.
+    """
+    rows = rows.copy()
+    for name, dtype in group.dtypes.items():
+        if list(rows.columns).count(name) == 1:
+            rows[name] = _in_declared_form(rows[name], dtype)
+    rows = group.validate(rows)
+    for name, dtype in group.dtypes.items():
+        try:
+            pa.array(rows[name], type=arrow_type(dtype))
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise InvalidRows(
+                f"Nothing was written to {group.label}: {name} holds values that cannot be kept as "
+                f"{arrow_type(dtype)} ({error})."
+            ) from error
+    return rows
+
+
+def _in_declared_form(column: pd.Series, dtype: Any) -> pd.Series:
+    """Return a column cast to its declared dtype, as it is where its values are of another kind.
+
+    Microseconds are kept of a time, as elsewhere in a store; no other value changes.
+    """
+    declared, wanted = pd.Series(dtype=dtype).dtype, arrow_type(dtype)
+    if column.dtype == declared:
+        return column
+    try:
+        values = pa.array(column)
+        if isinstance(values, pa.ChunkedArray):
+            values = values.combine_chunks()
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        if not any(kind(values.type) and kind(wanted) for kind in KINDS):
+            return column
+        values = values.cast(options=pc.CastOptions(wanted, allow_time_truncate=True))
+        return pd.Series(values.to_pandas().astype(declared).array, index=column.index)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return column  # validation names it
+
+
+def as_declared(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a stored table with the schema's columns and types, which earlier versions varied."""
+    return table.select(schema.names).replace_schema_metadata(None).cast(schema)
 
 
 def newest_rows(rows: pd.DataFrame, key: str) -> pd.DataFrame:
@@ -43,8 +123,57 @@ def in_order(group: FeatureGroup, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_arrow(group: FeatureGroup, rows: pd.DataFrame) -> pa.Table:
-    """Return rows as an Arrow table, ordered by (event time, key)."""
-    return pa.Table.from_pandas(rows, preserve_index=False).sort_by(sort_keys(group))
+    """Return rows as an Arrow table of the group's schema, ordered by (event time, key)."""
+    table = pa.Table.from_pandas(rows, schema=arrow_schema(group), preserve_index=False)
+    return table.sort_by(sort_keys(group))
+
+
+def to_parquet(group: FeatureGroup, rows: pd.DataFrame, facts: bytes) -> memoryview:
+    """Return rows as a Parquet file that carries the facts of its commit.
+
+    A row group holds whole days, so that a day is read without the others: at least
+    MIN_GROUP_ROWS where there are as many, since each row group costs time as well.
+    """
+    table = to_arrow(group, rows).replace_schema_metadata({FACTS: facts})
+    days = pc.floor_temporal(table[group.event_time], unit="day").to_numpy()
+    cuts = [0]
+    for start in [*(np.flatnonzero(days[1:] != days[:-1]) + 1), len(table)]:
+        if start - cuts[-1] >= MIN_GROUP_ROWS or start == len(table):
+            cuts.append(int(start))
+    sink = io.BytesIO()
+    with pq.ParquetWriter(
+        sink, table.schema, compression="zstd", write_page_checksum=True
+    ) as writer:
+        for start, end in itertools.pairwise(cuts):
+            writer.write_table(table.slice(start, end - start), row_group_size=65_536)
+    return sink.getbuffer()
+
+
+def facts_in(group: FeatureGroup, path: Path, data: bytes) -> dict[str, Any] | None:
+    """Return a commit's manifest, made again from its Parquet file; None for one not whole.
+
+    A file that an earlier version wrote carries no facts; its own rows give them, but for the
+    names of the commits before it.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+        facts = parse_manifest(path, (table.schema.metadata or {}).get(FACTS, b""))
+        if facts is None:
+            times = pc.min_max(table[group.event_time]).as_py()
+            facts = {
+                "format": FORMAT,
+                "name": path.stem,
+                "group": group.label,
+                "schema": group.fingerprint,
+                "rows": len(table),
+                "from": times["min"].isoformat(),
+                "to": times["max"].isoformat(),
+                "parents": [],
+                "replaces": [],
+            }
+    except (pa.ArrowException, OSError, KeyError, AttributeError):
+        return None
+    return facts | {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def window_filter(

@@ -12,22 +12,46 @@ compared first, then the format, and only then is any other key read.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import math
+import os
 import platform
 import re
 import subprocess
+import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from importlib import metadata as installed
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from labstore.contract import Damaged, Kind, Model, NewerFormat, NotFound
+from labstore.contract import (
+    Damaged,
+    Kind,
+    Model,
+    NewerFormat,
+    NotFound,
+    StoreError,
+    Unreachable,
+    is_name,
+)
 
 FORMAT = 1
 STAMP = "%Y%m%dT%H%M%S%fZ"
+
+SETTLED_SECONDS = 2  # a file changed later than this before a check may change unseen: the clock of
+# a file system, of FAT at the worst, is that coarse
+UNREACHABLE = {
+    getattr(errno, name)
+    for name in (
+        *("ENOTCONN", "EIO", "ESTALE", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN"),
+        *("ENETUNREACH", "ENODEV", "ENXIO", "EREMOTEIO"),
+    )
+    if hasattr(errno, name)
+}
 
 Manifest = dict[str, Any]
 
@@ -38,9 +62,40 @@ Manifest = dict[str, Any]
 def is_commit(path: Path) -> bool:
     """Return whether a path is named like a manifest of rows or a version's folder.
 
-    Drive's own copies, such as "name (1).json", are not.
+    Drive's own copies, such as "name (1).json", are not: see `commit_of`.
     """
-    return re.fullmatch(r"\d{8}T\d{12}Z-[0-9a-f]{8}(\.json)?", path.name) is not None
+    return commit_of(path.name) is not None and re.search(r" |\.parquet", path.name) is None
+
+
+def commit_of(name: str) -> str | None:
+    """Return the commit that a file or folder belongs to by its name, None for any other.
+
+    Drive shows a second file of the same name as "NAME (1).json".
+    """
+    named = re.fullmatch(
+        r"(([1-8][0-9]{7}T[0-9]{12}Z)-[0-9a-f]{8})( \([0-9]+\))?(\.json|\.parquet)?", name
+    )
+    if named is None:
+        return None
+    try:
+        _parse_stamp(named[2])
+    except ValueError:  # such as the 32nd of a month
+        return None
+    return named[1]
+
+
+def _parse_stamp(stamp: str) -> datetime:
+    """Return the time of "20260131T235959999999Z"; three times as fast as strptime."""
+    parts = (
+        stamp[:4],
+        stamp[4:6],
+        stamp[6:8],
+        stamp[9:11],
+        stamp[11:13],
+        stamp[13:15],
+        stamp[15:21],
+    )
+    return datetime(*map(int, parts), tzinfo=UTC)  # type: ignore[arg-type, misc]
 
 
 def is_version(name: str) -> bool:
@@ -55,7 +110,7 @@ def commit_name(stamp: datetime) -> str:
 
 def time_of(name: str) -> datetime:
     """Return when a commit or version of that name was made, in UTC."""
-    return datetime.strptime(name.partition("-")[0], STAMP).replace(tzinfo=UTC)
+    return _parse_stamp(name)
 
 
 def next_stamp(names: Iterable[str]) -> datetime:
@@ -82,9 +137,11 @@ def parse_manifest(path: Path, text: bytes) -> Manifest | None:
     """
     try:
         manifest, _ = json.JSONDecoder().raw_decode(text.decode(errors="replace"))
-    except ValueError:  # no JSON, or only the beginning of it
-        return None
-    if not isinstance(manifest, dict) or manifest.pop("manifest_sha256", None) != _sum(manifest):
+        if not isinstance(manifest, dict):
+            return None
+        if manifest.pop("manifest_sha256", None) != _sum(manifest) or not manifest:
+            return None
+    except (ValueError, RecursionError):  # no JSON, only its beginning, or nested too deeply
         return None
     if manifest.get("format", FORMAT) != FORMAT:
         raise _newer_format(path, manifest["format"])
@@ -100,21 +157,109 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise damaged(path, f"cannot be read ({error.strerror})") from error
+        raise cannot_read(path, error) from error
     manifest = parse_manifest(path, text)
     if manifest is None:
         raise damaged(path, "is damaged")
-    if not is_version(manifest["version"]):
-        raise damaged(path, f"gives its version as {manifest['version']!r}, which is not a version")
-    check_paths(path, manifest)
+    check_version(path, manifest)
     return manifest
 
 
-def check_paths(path: Path, manifest: Manifest) -> None:
-    """Raise Damaged where the manifest at a path names a file outside its own folder."""
+def check_rows(path: Path, manifest: Manifest, name: str, group: str) -> None:
+    """Raise Damaged where a group's manifest is malformed, or belongs to another place."""
+    _check(path, manifest, ROWS)
+    if (manifest["name"], manifest["group"]) != (name, group):
+        raise _misplaced(path, f"{manifest['group']}, {manifest['name']}")
+
+
+def check_version(path: Path, manifest: Manifest) -> None:
+    """Raise Damaged where a version's manifest is malformed, or names a file outside its folder."""
+    _check(path, manifest, VERSION)
     for inside in manifest["files"]:
         if PurePosixPath(inside).is_absolute() or ".." in PurePosixPath(inside).parts:
             raise damaged(path, f"names {inside!r}, outside its folder")
+
+
+def check_place(path: Path, manifest: Manifest, kind: Kind) -> None:
+    """Raise Damaged where a version's folder lies under another name, or misses its metrics."""
+    version = path.parent
+    if (manifest["name"], manifest["version"]) != (version.parent.name, version.name):
+        raise _misplaced(path, f"{manifest['name']}, version {manifest['version']}")
+    if kind == "models" and "metrics" not in manifest:
+        raise damaged(path, "has no 'metrics'")
+
+
+def _check(path: Path, manifest: Manifest, rules: dict[str, Callable[[Any], bool]]) -> None:
+    for key, is_valid in rules.items():
+        if key not in manifest and key in OPTIONAL:
+            continue
+        if key not in manifest or not is_valid(manifest[key]):
+            what = "no" if key not in manifest else "no valid"
+            raise damaged(path, f"has {what} {key!r}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and is_version(value)
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_id, value))
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return datetime.fromisoformat(value).utcoffset() is not None
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_metrics(value: Any) -> bool:
+    """Return whether these are numbers by name, none too large for a float; NaN is allowed."""
+    if not isinstance(value, dict):
+        return False
+    return all(
+        isinstance(v, float) or (type(v) is int and abs(v) < 1 << 1000) for v in value.values()
+    )
+
+
+def _are_files(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        _is_text(inside)
+        and isinstance(facts, dict)
+        and _is_size(facts.get("bytes"))
+        and _is_text(facts.get("sha256"))
+        for inside, facts in value.items()
+    )
+
+
+ROWS: dict[str, Callable[[Any], bool]] = {
+    "name": _is_id,
+    "group": _is_text,
+    "schema": _is_text,
+    "rows": _is_size,
+    "bytes": _is_size,
+    "sha256": _is_text,
+    "from": _is_time,
+    "to": _is_time,
+    "parents": _are_ids,
+    "replaces": _are_ids,
+}
+VERSION: dict[str, Callable[[Any], bool]] = {
+    "name": lambda value: isinstance(value, str) and is_name(value),
+    "version": _is_id,
+    "files": _are_files,
+    "metadata": lambda value: isinstance(value, dict),
+    "metrics": _is_metrics,
+}
+OPTIONAL = {"metrics"}  # which only a model has
 
 
 def _sum(manifest: Manifest) -> str:
@@ -124,33 +269,33 @@ def _sum(manifest: Manifest) -> str:
 # -------------------------------------------------------------------------------- checksums
 
 
-def verify(folder: Path, manifest: Manifest) -> None:
+_verified: dict[str, tuple[int, int, int, str]] = {}
+
+
+def verify(folder: Path, manifest: Manifest, anew: bool = False) -> None:
     """Compare every file of a version with its manifest. Raises Damaged naming the first that differs."""
-    check_paths(folder / "manifest.json", manifest)
     for inside, facts in manifest["files"].items():
-        _verify_file(folder / inside, facts)
+        verify_file(folder / inside, facts["sha256"], anew)
 
 
-def verified_bytes(path: Path, facts: Manifest) -> bytes:
-    """Return the bytes of a committed file. Raises Damaged where its sha256 differs."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise damaged(path, f"cannot be read ({error.strerror})") from error
-    if hashlib.sha256(data).hexdigest() != facts["sha256"]:
-        raise damaged(path, "is damaged")
-    return data
+def verify_file(path: Path, sha256: str, anew: bool = False) -> None:
+    """Compare a file, which may be larger than memory, with its sha256; raise Damaged if it differs.
 
-
-def _verify_file(path: Path, facts: Manifest) -> None:
-    """Compare a file that may be larger than memory with its sha256."""
+    Once in a process, and again whenever its size or one of its times has changed; always if `anew`.
+    """
     try:
         with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise damaged(path, f"cannot be read ({error.strerror})") from error
-    if sha256 != facts["sha256"]:
+            facts = os.fstat(file.fileno())
+            seen = (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, sha256)
+            if not anew and _verified.get(os.path.abspath(path)) == seen:
+                return
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise cannot_read(path, error) from error
+    if found != sha256:
         raise damaged(path, "is damaged")
+    if time.time() - max(facts.st_mtime, facts.st_ctime) > SETTLED_SECONDS:
+        _verified[os.path.abspath(path)] = seen
 
 
 # ---------------------------------------------------------------------------------- choices
@@ -162,7 +307,7 @@ def best_version(model: Model, versions: list[Manifest]) -> str:
     A version trained on real data is better than any other, since a score on the offline sample
     does not compare with a score on real data. Raises NotFound where no version has the metric.
     """
-    versions = [m for m in versions if model.metric in m["metrics"]]
+    versions = [m for m in versions if math.isfinite(m["metrics"].get(model.metric, math.nan))]
     if not versions:
         raise NotFound(f"No version of {model.name} has the metric {model.metric!r}.")
     sign = 1 if model.direction == "max" else -1
@@ -187,6 +332,32 @@ def damaged(path: Path, what: str) -> Damaged:
         "on its way: wait a minute and try again. Otherwise restore it from a backup, or, if it "
         "belongs to a model's version, delete that version's folder and run the training notebook "
         "again."
+    )
+
+
+def unreachable(path: Path, what: str) -> Unreachable:
+    """Return the error for a store that cannot be reached now; its files may well be whole."""
+    return Unreachable(
+        f"{path} {what}: the disk or Google Drive cannot be reached. Nothing was changed. In Colab, "
+        "remount it: `from google.colab import drive; drive.mount('/content/drive', "
+        "force_remount=True)`; elsewhere mount the disk again. Then run this again. If you removed "
+        "the store yourself, open it anew with open_store()."
+    )
+
+
+def cannot_read(path: Path, error: OSError | ValueError) -> StoreError:
+    """Return the error for a committed file or a folder that cannot be read, by its cause."""
+    if isinstance(error, OSError) and error.errno in UNREACHABLE:
+        return unreachable(path, f"cannot be read ({error.strerror})")
+    if isinstance(error, PermissionError):
+        return StoreError(f"{path} cannot be read: {error.strerror}. Allow this user to read it.")
+    return damaged(path, f"cannot be read ({getattr(error, 'strerror', None) or error})")
+
+
+def _misplaced(path: Path, owner: str) -> Damaged:
+    return Damaged(
+        f"{path} belongs to {owner}, and was copied or moved here by something else than the store. "
+        "Nothing of it was read. Move it back, or remove it from this folder."
     )
 
 

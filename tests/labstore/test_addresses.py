@@ -102,3 +102,52 @@ def test_drive_addresses_stay_inside_my_drive(colab_drive, address):
     (colab_drive / "MyDrive").mkdir(parents=True)
     with pytest.raises(StoreError, match="is not a folder of My Drive"):
         open_store(address)
+
+
+OTHER_KINDS = [
+    *("s3://bucket/labs", "gs://bucket", "https://x.org/labs", "hdfs://h/labs", "file:///tmp/x"),
+    *("Drive:labs", "DRIVE:", "drive :labs", " drive:labs", "hopsworks :x", "HopsWorks:labs", ":"),
+    *("1:x", "ünï:x", "a b:c"),
+]
+
+
+@pytest.mark.parametrize("address", OTHER_KINDS)
+def test_an_address_of_another_kind_is_refused_with_the_kinds_there_are(
+    tmp_path, monkeypatch, address
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=r"one of: a folder, drive:FOLDER, hopsworks:PROJECT"):
+        open_store(address)
+    monkeypatch.setenv("LABS_STORE", address)
+    with pytest.raises(StoreError, match="one of: a folder"):
+        open_store()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["", "s", "S3", "drive", "DRIVE", "hdfs", "C"])
+@pytest.mark.parametrize("rest", ["//x", "x", "", "\\labs"])
+def test_only_one_letter_before_a_colon_is_a_folder_of_windows(tmp_path, monkeypatch, kind, rest):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "drive/MyDrive").mkdir(parents=True)
+    monkeypatch.setattr(labstore, "COLAB_DRIVE", tmp_path / "drive")
+    address = f"{kind}:{rest}"
+    if len(kind) == 1:
+        assert str(open_store(address).root) == str(Path(address))
+    elif (kind, rest) == ("drive", "x") or (kind, rest) == ("drive", "//x"):
+        assert open_store(address).root == tmp_path / "drive/MyDrive/x"
+    elif (kind, rest) == ("drive", "\\labs"):
+        open_store(address)
+    else:
+        with pytest.raises(StoreError):
+            open_store(address)
+
+
+@pytest.mark.parametrize("folder", ["./a:b", "/data/x:y", "x/s3:y"])
+def test_a_colon_inside_a_path_is_part_of_a_folders_name(folder):
+    assert open_store(folder).root == Path(folder)
+
+
+@pytest.mark.parametrize("folder", ["a\0b", "~nobody_of_this_name/labs"])
+def test_a_folder_that_cannot_be_is_refused(folder):
+    with pytest.raises(StoreError, match=r"is not a folder.*one of: a folder"):
+        open_store(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from datetime import UTC, datetime, timedelta
 
@@ -104,6 +105,32 @@ def test_an_empty_folder_is_not_saved(store, tmp_path):
         store.save_files("shards", tmp_path / "absent", {})
 
 
+@pytest.mark.parametrize("inside", [".", "deep"])
+@pytest.mark.parametrize("target", ["a.txt", "deep", "nowhere"])
+def test_a_link_in_a_folder_is_refused_by_name_not_left_out(store, tmp_path, inside, target):
+    source = folder_of(tmp_path / "source", **{"a.txt": "1", "deep__b.txt": "2"})
+    (source / inside / "shortcut").symlink_to(source / target)
+    for save in (
+        lambda: store.save_files("shards", source, {}),
+        lambda: store.save_model(HIGH_SCORE, source, {"score": 1.0}, {}),
+    ):
+        with pytest.raises(StoreError, match=r"shortcut is a link.*cp -RL"):
+            save()
+    assert store.list_files("shards") == []
+
+
+def test_a_pipe_in_a_folder_is_refused_by_name(store, tmp_path):
+    source = folder_of(tmp_path / "source", **{"a.txt": "1"})
+    os.mkfifo(source / "pipe")
+    with pytest.raises(StoreError, match="pipe is neither a file nor a folder"):
+        store.save_files("shards", source, {})
+
+
+def test_a_folder_that_is_reached_by_a_link_is_saved(store, tmp_path):
+    (tmp_path / "link").symlink_to(folder_of(tmp_path / "source", **{"a.txt": "1"}))
+    assert (store.save_files("shards", tmp_path / "link", {}).path / "a.txt").read_text() == "1"
+
+
 def test_an_opened_version_can_be_saved_again_or_is_refused_with_the_reason(store, tmp_path):
     first = store.save_files("shards", folder_of(tmp_path / "source", **{"a.txt": "1"}), {})
     try:
@@ -197,7 +224,11 @@ def test_unknown_versions_list_the_valid_choices(store, tmp_path):
         store.open_files("shards", "best")
 
 
-@pytest.mark.parametrize("name", ["", "Iris", "../iris", "iris/1", "1iris", "i ris", "x" * 64, "."])
+BAD_NAMES = ["", "Iris", "../iris", "iris/1", "1iris", "i ris", "x" * 64, ".", "iris\n"]
+DEVICES = ["con", "nul", "prn", "aux", "com1", "com9", "lpt1", "lpt0"]
+
+
+@pytest.mark.parametrize("name", [*BAD_NAMES, *DEVICES])
 def test_names_that_are_not_valid_folder_names_everywhere_are_refused(store, tmp_path, name):
     source = folder_of(tmp_path / "source", a="1")
     model = Model(name, "score", "max")
