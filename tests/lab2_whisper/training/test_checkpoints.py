@@ -154,6 +154,15 @@ def test_an_archive_writes_nothing_outside(tmp_path, capsys, kind):
         assert len(restore(store, tmp_path, capsys)) < 1_000
 
 
+@pytest.mark.parametrize(("kind", "why"), [
+    ("a path to the outside", "not a trainer's file"), ("an absolute path", "not a trainer's file"),
+    ("deep folders", "not a trainer's file"), ("many files", "not a trainer's file"),
+    ("a name that is there twice", "File exists"),
+])  # fmt: skip
+def test_the_reason_why_an_archive_is_refused_is_given(tmp_path, capsys, kind, why):
+    assert why in restore(stored(tmp_path, HARM[kind] + bytes(1024)), tmp_path, capsys)
+
+
 def test_a_link_in_place_of_the_folder_is_not_followed(tmp_path, capsys):
     (tmp_path / "victim").mkdir()
     (tmp_path / "work").mkdir()
