@@ -15,7 +15,6 @@ import csv
 import hashlib
 import io
 import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
+from lab2_whisper.features.archives import Content, Unzipped, plain_files
 from lab2_whisper.schema import LANGUAGE, NANO_CORPUS, SPLITS, DropReason, LabError
 from labstore import secret
 
@@ -32,9 +32,11 @@ RELEASE_COLUMNS = ("client_id", "path", "sentence")  # in every release since 11
 HELD_OUT_SHARE = 0.1  # of the clips, each in validation and in test, where the lab splits
 MAX_CLIP_BYTES = 32 << 20  # 30 s of 48 kHz stereo WAV are 6 MB
 MAX_LINE_BYTES = 1 << 20  # of a table, many times a sentence
+MAX_TABLE_BYTES = 4 << 30  # in memory; the largest, English with 2 million clips, takes half of it
+CLIP_BYTES = 512  # what a line takes up in memory besides its text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clip:
     """One clip as its source lists it; `key` is what the source finds its audio by.
 
@@ -49,7 +51,7 @@ class Clip:
     stamp: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Drop:
     """A clip that is left out, and why."""
 
@@ -212,7 +214,7 @@ class ReleaseFolder:
         for name in [*RELEASE_SPLITS, UNSPLIT]:
             if (self.folder / name).is_file():
                 with (self.folder / name).open("rb") as file:
-                    tables[name] = _release_table(_lines(file), str(self.folder / name))
+                    tables[name] = _release_table(_lines(file), self.folder / name)
         clips, drops = _release_clips(tables, str(self.folder))
         return _stamped(clips, self.folder / "clips"), drops
 
@@ -233,16 +235,16 @@ class ReleaseArchive:
         return self.path.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".tgz")
 
     def listing(self) -> Listing:
-        tables: dict[str, _Table] = {}
+        tables: dict[str, Listing] = {}
         order: dict[str, int] = {}  # file name -> place in the archive
         locales = set()
-        for member, lines in self._files():
-            where, name = PurePosixPath(member.name).parent, PurePosixPath(member.name).name
+        for stream, folder, name, content in self._files():
             if name == UNSPLIT:
-                locales.add(where.name)
-            if where.name == self.locale and name in [*RELEASE_SPLITS, UNSPLIT]:
-                tables[name] = _release_table(lines, f"{self.path}: {member.name}")
-            elif where.parts[-2:] == (self.locale, "clips"):
+                locales.add(folder.name)
+            if folder.name == self.locale and name in [*RELEASE_SPLITS, UNSPLIT]:
+                lines = self._table_lines(stream, content)
+                tables[name] = _release_table(lines, self.path / self.locale / name)
+            elif folder.parts[-2:] == (self.locale, "clips"):
                 order.setdefault(name, len(order))
         if not tables and locales:
             raise _no_locale(self.path, self.locale, locales)
@@ -253,40 +255,39 @@ class ReleaseArchive:
 
     def read(self, clips: Iterable[Clip]) -> Read:
         wanted = {clip.key: clip for clip in clips}
-        for member, lines in self._files() if wanted else ():
-            path = PurePosixPath(member.name)
-            if path.parent.parts[-2:] == (self.locale, "clips") and path.name in wanted:
-                clip = wanted.pop(path.name)
-                yield clip, _too_large(clip, member.size) or b"".join(lines) or _empty(clip)
+        for _, folder, name, content in self._files() if wanted else ():
+            if folder.parts[-2:] == (self.locale, "clips") and name in wanted:
+                clip = wanted.pop(name)
+                yield clip, _too_large(clip, content.left) or self._whole(content) or _empty(clip)
                 if not wanted:
                     return
 
-    def _files(self) -> Iterator[tuple[tarfile.TarInfo, Iterator[bytes]]]:
-        """Yield each plain file and its lines. Nothing is written to disk, whatever its name."""
-        with self._undamaged(), tarfile.open(self.path, "r|*") as tar:
-            while member := tar.next():
-                # a TarFile keeps every member that it has read, millions of them in a release
-                tar.members.clear()  # type: ignore[attr-defined]  # typeshed does not list it
-                file = tar.extractfile(member) if member.isfile() else None
-                if file is not None:
-                    yield member, self._file_lines(file)
+    def _files(self) -> Iterator[tuple[Unzipped, PurePosixPath, str, Content]]:
+        """Yield the archive's stream, and the folder, name and content of each plain file."""
+        with self._undamaged(), self.path.open("rb") as file:
+            stream = Unzipped(file)
+            for name, content in plain_files(stream):
+                path = PurePosixPath(name)
+                yield stream, path.parent, path.name, content
 
-    def _file_lines(self, file: IO[bytes]) -> Iterator[bytes]:
+    def _table_lines(self, stream: Unzipped, content: Content) -> Iterator[bytes]:
         with self._undamaged():
-            yield from _lines(file)
+            for line in _lines(io.BufferedReader(content)):
+                stream.spend(CLIP_BYTES)
+                yield line
+
+    def _whole(self, content: Content) -> bytes:
+        with self._undamaged():
+            return content.read(content.left) or b""
 
     @contextmanager
     def _undamaged(self) -> Iterator[None]:
         try:
             yield
-        except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
-            # ValueError: an extended header without a number where one must be
+        except (tarfile.TarError, OSError) as error:
             raise LabError(
                 f"{self.path} is damaged or not a whole tar.gz ({error}). Download it again."
             ) from error
-
-
-_Table = tuple[list[dict[str, str]], list[Drop]]  # the rows of a TSV, and its malformed lines
 
 
 def _locale_folder(path: Path, locale: str) -> Path:
@@ -302,7 +303,7 @@ def _locale_folder(path: Path, locale: str) -> Path:
 def _no_locale(path: Path, locale: str, found: set[str]) -> LabError:
     return LabError(
         f"{path} is not a Common Voice release with the locale {locale!r} (locales in it: "
-        f"{', '.join(sorted(found)) or 'none'}). A release holds {locale}/train.tsv, "
+        f"{_listed(sorted(found))}). A release holds {locale}/train.tsv, "
         f"{locale}/validated.tsv and {locale}/clips/."
     )
 
@@ -321,45 +322,61 @@ def _starts(pieces: Iterable[bytes]) -> Iterator[bytes]:
         ended = piece.endswith(b"\n")
 
 
-def _release_table(pieces: Iterable[bytes], where: str) -> _Table:
-    """Read a TSV: tabs divide it, and quotes have no meaning. `where` names it in errors."""
-    rows, drops = [], []
+def _release_table(pieces: Iterable[bytes], path: Path) -> Listing:
+    """Read a TSV: tabs divide it, and quotes have no meaning. `path` names it in errors."""
+    clips: list[Clip] = []
+    drops: list[Drop] = []
     header: list[str] | None = None
+    split, taken = RELEASE_SPLITS.get(path.name, ""), 0
     for number, line in enumerate(_starts(pieces), 1):
         # a byte that is not UTF-8 becomes U+FFFD, which is in no alphabet
         text = line.decode("utf-8-sig" if number == 1 else "utf-8", "replace")
         fields = text.rstrip("\r\n").split("\t")
+        taken += len(line) + CLIP_BYTES
+        if taken > MAX_TABLE_BYTES:
+            raise _too_long(path)
         if header is None:
-            header = _checked_header(fields, where)
+            header = _checked_header(fields, path)
         elif len(fields) == len(header) and len(line) < MAX_LINE_BYTES:
-            rows.append(dict(zip(header, fields, strict=True)))
+            clips.append(_release_clip(dict(zip(header, fields, strict=True)), split))
         elif fields != [""]:
-            detail = f"{len(fields)} fields, the header has {len(header)}"
-            if len(line) >= MAX_LINE_BYTES:
-                detail = f"longer than {MAX_LINE_BYTES} bytes"
-            drops.append(Drop(f"{PurePosixPath(where).name}:{number}", "malformed line", detail))
-    return rows, drops
+            drops.append(_malformed(f"{path.name}:{number}", line, len(fields), len(header)))
+    return clips, drops
 
 
-def _checked_header(header: list[str], where: str) -> list[str]:
+def _malformed(where: str, line: bytes, fields: int, columns: int) -> Drop:
+    detail = f"{fields} fields, the header has {columns}"
+    if len(line) >= MAX_LINE_BYTES:
+        detail = f"longer than {MAX_LINE_BYTES} bytes"
+    return Drop(where, "malformed line", detail)
+
+
+def _too_long(path: Path) -> LabError:
+    return LabError(
+        f"{path} takes up more than {MAX_TABLE_BYTES >> 30} GiB of memory, twice as much as the "
+        "largest release of Common Voice. Download the release again."
+    )
+
+
+def _checked_header(header: list[str], path: Path) -> list[str]:
     for column in RELEASE_COLUMNS:
         if column not in header:
             raise LabError(
-                f"{where} has no column {column!r} (columns: {_listed(header)}), which every "
+                f"{path} has no column {column!r} (columns: {_listed(header)}), which every "
                 "Common Voice release since 11 has. Other data: own_recordings() reads a CSV."
             )
     return header
 
 
-def _release_clips(tables: dict[str, _Table], where: str) -> Listing:
+def _release_clips(tables: dict[str, Listing], where: str) -> Listing:
     """Return the clips and drops of the split tables, or of validated.tsv where those are empty."""
-    nothing: _Table = ([], [])
+    nothing: Listing = ([], [])
     names = [name for name in RELEASE_SPLITS if tables.get(name, nothing)[0]]
     clips, drops = [], []
     for name in names or [UNSPLIT]:
-        rows, malformed = tables.get(name, nothing)
+        listed, malformed = tables.get(name, nothing)
+        clips += listed
         drops += malformed
-        clips += [_release_clip(row, RELEASE_SPLITS.get(name, "")) for row in rows]
     if not clips:
         raise LabError(
             f"{where} lists no clips: train.tsv, dev.tsv, test.tsv and {UNSPLIT} are empty or "
@@ -615,9 +632,9 @@ def _empty(clip: Clip) -> Drop:
     return Drop(clip.clip_id, "empty file", clip.key)
 
 
-def _listed(header: Sequence[str]) -> str:
-    """Return a header for an error message, cut short: a file may hold anything."""
-    return ", ".join(header)[:300] or "none"
+def _listed(names: Sequence[str]) -> str:
+    """Return names from a file for an error message, cut short: a file may hold anything."""
+    return ", ".join(names)[:300] or "none"
 
 
 def _one_line(error: Exception) -> str:

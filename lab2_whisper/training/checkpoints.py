@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import tarfile
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from lab2_whisper.features.archives import PIECE_BYTES, plain_files
 from lab2_whisper.schema import LabError
 from lab2_whisper.training.run import field_name
 from labstore import Damaged, NotFound, NotWritable, Store
@@ -29,6 +31,10 @@ UNPUBLISHED = "unpublished.json"  # beside a checkpoint's folder until the store
 BEST = "kept/best"  # the best weights so far; deeper than where transformers looks for adapters
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
 STATES = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
+MAX_STEP = 10**12
+MAX_STATE_BYTES = 32 << 20  # of trainer_state.json, a log of at most some thousand evaluations
+MAX_FILES, MAX_DEPTH = 1_000, 4  # in an archive; kept/best is at depth 2
+NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)  # of a file or folder in an archive
 
 
 class Incomplete(LabError):
@@ -45,7 +51,8 @@ def publish(store: Store, run: str, folder: Path, settings: dict[str, Any]) -> N
     note.write_text(json.dumps({"settings": settings, "step": step(folder)}), encoding="utf-8")
     _prune_to_newest(store, _name(run))
     with tempfile.TemporaryDirectory(prefix="whisper-") as temporary:
-        with tarfile.open(Path(temporary) / ARCHIVE, "w") as tar:
+        # dereference: a link would not be unpacked
+        with tarfile.open(Path(temporary) / ARCHIVE, "w", dereference=True) as tar:
             tar.add(folder, arcname=".")
         store.save_files(_name(run), Path(temporary), {"settings": settings, "step": step(folder)})
     note.unlink()
@@ -68,15 +75,17 @@ def unpublished(store: Store, run: str, folder: Path, settings: dict[str, Any]) 
     """
     try:
         note = json.loads((folder / UNPUBLISHED).read_text(encoding="utf-8"))
-        left = folder / f"checkpoint-{note['step']}"
+        then, reached = _settings_and_step(note)
+        left = folder / f"checkpoint-{reached}"
         check(left)
-    except (OSError, ValueError, KeyError, LabError):
+    except (OSError, ValueError, RecursionError, LabError):
         return None
-    if note["settings"] != settings:
+    if then != settings:
         return None
-    with contextlib.suppress(NotFound, Damaged):
+    with contextlib.suppress(NotFound, Damaged, Incomplete):
         newest = store.open_files(_name(run)).metadata
-        if newest["settings"] != settings or newest["step"] >= note["step"]:
+        then, published = _settings_and_step(newest)
+        if then != settings or published >= reached:
             return None
     return left
 
@@ -95,20 +104,19 @@ def latest_valid(store: Store, run: str, folder: Path, settings: dict[str, Any])
     """
     versions = store.list_files(_name(run))
     for version in reversed(versions):
-        target = folder / version
+        target = None
         try:
             saved = store.open_files(_name(run), version)
-            _require_same_settings(run, saved.metadata["settings"], settings)
-            target = folder / f"checkpoint-{saved.metadata['step']}"
-            shutil.rmtree(target, ignore_errors=True)
-            with tarfile.open(saved.path / ARCHIVE) as tar:
-                tar.extractall(target, filter="data")
+            then, reached = _settings_and_step(saved.metadata)
+            _require_same_settings(run, then, settings)
+            target = folder / f"checkpoint-{reached}"
+            _unpack(saved.path / ARCHIVE, target)
             check(target)
+            return target
         except (Damaged, tarfile.TarError, OSError, Incomplete) as error:
             print(f"Checkpoint {version} of {run} is damaged and skipped: {error}")
-            shutil.rmtree(target, ignore_errors=True)
-            continue
-        return target
+            if target:
+                shutil.rmtree(target, ignore_errors=True)
     if versions:
         raise LabError(
             f"None of the {len(versions)} checkpoints of run {run!r} can be read. If the disk is full, or "
@@ -118,13 +126,32 @@ def latest_valid(store: Store, run: str, folder: Path, settings: dict[str, Any])
     return None
 
 
+def _unpack(archive: Path, target: Path) -> None:
+    """Write the plain files of an archive to a new folder, under names that a trainer gives.
+
+    The archive is not compressed and has no links, so it unpacks to no more than the bytes in its
+    manifest. Raises Incomplete for other names, OSError and tarfile.TarError for damage.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)  # it fails where a link is in its place
+    with archive.open("rb") as file:
+        for count, (name, content) in enumerate(plain_files(file), 1):
+            parts = PurePosixPath(name).parts
+            if count > MAX_FILES or len(parts) > MAX_DEPTH or not all(map(NAME.fullmatch, parts)):
+                raise Incomplete(f"{archive} holds {name!r:.100}, not a trainer's file")
+            path = target.joinpath(*parts)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as unpacked:  # "x": no name is there twice
+                shutil.copyfileobj(content, unpacked, PIECE_BYTES)
+
+
 def check(folder: Path) -> None:
     """Check that a trainer's checkpoint is complete.
 
     Raises Incomplete where files are missing or damaged. Raises LabError where it was saved without
     its optimizer: transformers would resume from it with a new one and say nothing.
     """
-    there = {path.name for path in folder.iterdir() if path.stat().st_size}
+    there = {path.name for path in folder.iterdir() if path.is_file() and path.stat().st_size}
     weights = [name for name in WEIGHTS if name in there]
     if weights and "trainer_state.json" in there and "optimizer.pt" not in there:
         raise LabError(
@@ -142,11 +169,30 @@ def check(folder: Path) -> None:
 
 def step(folder: Path) -> int:
     """Return the training step of a checkpoint's folder. Raises Incomplete where it has none."""
+    path = folder / "trainer_state.json"
     try:
-        text = (folder / "trainer_state.json").read_text(encoding="utf-8")
-        return int(json.loads(text)["global_step"])
-    except (OSError, ValueError, KeyError) as error:
-        raise Incomplete(f"{folder}/trainer_state.json cannot be read ({error})") from error
+        if path.stat().st_size > MAX_STATE_BYTES:
+            raise Incomplete(f"{path} is larger than {MAX_STATE_BYTES >> 20} MiB")
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise Incomplete(f"{path} cannot be read ({error})") from error
+    return _whole_step(state.get("global_step") if isinstance(state, dict) else None, str(path))
+
+
+def _settings_and_step(stored: Any) -> tuple[dict[str, Any], int]:
+    """Return what a checkpoint was stored with. Raises Incomplete where that is not what we store."""
+    match stored:
+        case {"settings": dict(settings), "step": reached}:
+            if isinstance(settings.get("preset", {}), dict):
+                return settings, _whole_step(reached, "Its manifest")
+    raise Incomplete("Its manifest lacks the settings or the step")
+
+
+def _whole_step(value: Any, where: str) -> int:
+    """Return a training step, which becomes part of a path. Raises Incomplete for anything else."""
+    if type(value) is not int or not 0 <= value <= MAX_STEP:
+        raise Incomplete(f"{where} gives the step as {value!r:.50}, not as a whole number")
+    return value
 
 
 def _check_safetensors(path: Path) -> None:

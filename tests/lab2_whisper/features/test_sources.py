@@ -15,6 +15,7 @@ from unittest import mock
 import datacollective
 import datasets
 import pytest
+from helpers import hostile
 from helpers.speech import line, mp3, release, tone, wav
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -179,6 +180,116 @@ def test_a_hostile_archive_is_a_clear_error(tmp_path, headers):
         tar.addfile(member, io.BytesIO(b"x" * 2_000))
     with pytest.raises(LabError, match="damaged or not a whole"):
         common_voice(archive).listing()
+
+
+READ = """
+import json, resource, sys
+from lab2_whisper.features.sources import common_voice
+from lab2_whisper.schema import LabError
+from helpers.hostile import limit
+
+limit()
+for archive in sys.argv[1:]:
+    try:
+        clips, drops = common_voice(archive).listing()
+        answer = f"{len(clips)} clips, {len(drops)} drops"
+    except LabError as error:
+        answer = str(error)
+    print(json.dumps(answer))
+"""
+
+
+def test_a_small_archive_cannot_take_the_memory_or_the_time(tmp_path):
+    """Bombs, each of less than 4 MiB: tables, headers and files of up to a petabyte."""
+    paths = [tmp_path / f"{name}.tar.gz" for name in hostile.BOMBS]
+    for path in paths:
+        path.write_bytes(hostile.BOMBS[path.name.removesuffix(".tar.gz")]())
+        assert path.stat().st_size < 4 << 20
+    printed = hostile.run_limited(READ, *paths, memory_mib=256, seconds=30).splitlines()
+    for path, answer in zip(paths, map(json.loads, printed), strict=True):
+        assert answer.startswith(f"{path} ") and "\n" not in answer and len(answer) < 400
+
+
+@pytest.mark.parametrize(("name", "why"), [
+    ("table", "more than 100 times its size"), ("header", "a header of 3221225472 bytes"),
+    ("name", "a header of 3221225472 bytes"), ("hole", "a sparse file"), ("claim", "cut short"),
+])  # fmt: skip
+def test_the_reason_why_an_archive_is_refused_is_given(tmp_path, name, why):
+    archive = tmp_path / "cv.tar.gz"
+    archive.write_bytes(hostile.BOMBS[name]())
+    with pytest.raises(LabError, match=f"damaged or not a whole tar.gz .*{why}.* Download it"):
+        common_voice(archive).listing()
+
+
+ANY_ARCHIVE = """
+import sys, tempfile
+from pathlib import Path
+from helpers import hostile
+from lab2_whisper.features.sources import common_voice
+from lab2_whisper.schema import LabError
+
+def any_archive(seed):
+    data = hostile.random_archive(seed, zipped=seed % 2 == 0)
+    with tempfile.TemporaryDirectory(dir=sys.argv[1]) as folder:
+        archive = Path(folder, "cv.tar.gz")
+        archive.write_bytes(data)
+        with hostile.nothing_written(Path(sys.argv[1]), except_in=Path("/nowhere")):
+            try:
+                source = common_voice(archive)
+                for clip, content in source.read(source.listing()[0]):
+                    answers.add("read")
+            except LabError as error:
+                assert "\\n" not in str(error) and len(str(error)) < 600, error
+                answers.add(str(error).partition("(")[2].partition(")")[0][:20])
+
+answers = set()
+hostile.limit()
+for seed in range(500):
+    print("seed", seed, file=sys.stderr)
+    any_archive(seed)
+print(len(answers), "read" in answers)
+"""
+
+
+def test_any_archive_is_clips_or_one_sentence(tmp_path):
+    printed = hostile.run_limited(ANY_ARCHIVE, tmp_path, memory_mib=128)
+    reasons, read = printed.split()
+    assert int(reasons) > 5 and read == "True"
+
+
+def test_a_header_that_is_broken_in_the_middle_is_not_the_end(small, tmp_path):
+    """tarfile takes it for the end of the archive, and what follows would be lost in silence."""
+    archive = tmp_path / "cv.tar"
+    clips = hostile.file("cv/pl/clips/a.mp3", CLIP)
+    table = hostile.file(hostile.TABLE, hostile.HEADER + b"s\ta.mp3\tRaz\n")
+    broken = bytearray(hostile.file("cv/pl/clips/b.mp3", CLIP))
+    broken[0] ^= 1
+    archive.write_bytes(table + broken + clips + bytes(1024))
+    with pytest.raises(LabError, match="damaged or not a whole"):
+        common_voice(archive).listing()
+
+
+@pytest.mark.parametrize("layout", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_long_names_are_read_in_every_layout_of_tar(tmp_path, layout, mode):
+    name = f"{'a' * 80}/{'b' * 60}/pl/clips/{'c' * 90}.mp3"
+    with tarfile.open(tmp_path / "cv.tar.gz", mode, format=layout) as tar:
+        for path, data in {
+            "cv/pl/train.tsv": f"client_id\tpath\tsentence\ns\t{Path(name).name}\tRaz\n".encode(),
+            name: CLIP,
+        }.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    source = common_voice(tmp_path / "cv.tar.gz")
+    assert [data for _, data in source.read(source.listing()[0])] == [CLIP]
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_a_table_is_limited_in_memory(small, tmp_path, monkeypatch, archive):
+    monkeypatch.setattr(sources, "MAX_TABLE_BYTES", 3 * sources.CLIP_BYTES)
+    with pytest.raises(LabError, match=r"train.tsv takes up more than .* Download the release"):
+        common_voice(pack(small, tmp_path / "x.tgz") if archive else small).listing()
 
 
 @pytest.mark.parametrize("archive", [False, True])
