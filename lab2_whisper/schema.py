@@ -22,7 +22,7 @@ NANO_TOKENIZER = Path(__file__).parent / "nano" / "tokenizer"
 NANO_MODEL = Path(__file__).parent / "nano" / "model"
 
 # What training publishes in a model's folder beside its transformers weights:
-FOR_PAGES = "ctranslate2"  # a folder: the model converted to CTranslate2
+CT2_FOLDER = "ctranslate2"  # a folder: the model converted to CTranslate2
 RECORD = "whisper_lab.json"  # what inference needs to know besides: {"short_context": true}
 
 COLUMNS = {  # the columns of a corpus and their Arrow types

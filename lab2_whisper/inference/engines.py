@@ -24,7 +24,7 @@ import numpy as np
 
 from lab2_whisper.inference.segments import Word
 from lab2_whisper.schema import (
-    FOR_PAGES,
+    CT2_FOLDER,
     HOP_SAMPLES,
     N_FFT,
     RECORD,
@@ -39,7 +39,7 @@ from labstore import Store
 
 DEVICES = ("auto", "cpu", "cuda")
 MAX_TOKENS = 224  # in a window: half of what Whisper's decoder holds
-DOWNLOADED = ["*.json", "*.txt", "*.safetensors", "model.bin", f"{FOR_PAGES}/*"]  # no pickles
+DOWNLOADED = ["*.json", "*.txt", "*.safetensors", "model.bin", f"{CT2_FOLDER}/*"]  # no pickles
 
 
 class UnknownLanguage(LabError):
@@ -91,7 +91,7 @@ def load(model: str | Path, device: str = "auto", threads: int = 0) -> Transcrib
     if device not in DEVICES:
         raise LabError(f"device {device!r} must be one of {', '.join(DEVICES)}.")
     folder = _folder(model)
-    copies = (place for place in (folder / FOR_PAGES, folder) if (place / "model.bin").is_file())
+    copies = (place for place in (folder / CT2_FOLDER, folder) if (place / "model.bin").is_file())
     copy = next(copies, None)
     with _damage_reported(folder):
         settings, record = _settings(folder), _json(folder / RECORD)

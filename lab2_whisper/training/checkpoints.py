@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from lab2_whisper.features.archives import PIECE_BYTES, plain_files
 from lab2_whisper.schema import LabError
 from lab2_whisper.training.run import field_name
-from labstore import Damaged, NotFound, NotWritable, Store
+from labstore import Damaged, NotFound, NotWritable, Store, Unreachable
 
 GENERATIONS = 2
 ARCHIVE = "checkpoint.tar"
@@ -60,10 +60,10 @@ def publish(store: Store, run: str, folder: Path, settings: dict[str, Any]) -> N
 
 
 def try_publish(store: Store, run: str, folder: Path, settings: dict[str, Any]) -> None:
-    """Publish a checkpoint; print a message where the store is full, and let training continue."""
+    """Publish a checkpoint; where the store is full or out of reach, print so and go on training."""
     try:
         publish(store, run, folder, settings)
-    except NotWritable as error:
+    except (NotWritable, Unreachable) as error:
         print(f"This checkpoint was not published; training continues to the next one: {error}")
 
 

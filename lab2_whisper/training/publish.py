@@ -12,7 +12,7 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub import EvalResult, ModelCardData
 
-from lab2_whisper.schema import FOR_PAGES, RECORD, LabError, model_of
+from lab2_whisper.schema import CT2_FOLDER, RECORD, LabError, model_of
 from lab2_whisper.training import checkpoints
 from lab2_whisper.training.evaluation import BeforeAfter
 from lab2_whisper.training.run import Outcome, stored_settings
@@ -66,7 +66,7 @@ def convert(folder: Path, short_audio_context: bool) -> Path:
     from ctranslate2.converters import TransformersConverter
 
     files = ["tokenizer.json", "preprocessor_config.json"]
-    target = folder / FOR_PAGES
+    target = folder / CT2_FOLDER
     TransformersConverter(str(folder), copy_files=files).convert(str(target), quantization="int8")
     record = {"short_context": short_audio_context}
     (folder / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")

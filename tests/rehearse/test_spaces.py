@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from helpers.pages import free_port, upload
 
-from lab2_whisper.schema import FOR_PAGES, NANO_CORPUS, NANO_MODEL, model_of
+from lab2_whisper.schema import CT2_FOLDER, NANO_CORPUS, NANO_MODEL, model_of
 from labstore import open_store
 from rehearse.conftest import as_user
 from tools import find_secrets
@@ -135,7 +135,7 @@ def whisper_store(tmp_path):
     folder = shutil.copytree(NANO_MODEL, tmp_path / "model")
     files = ["tokenizer.json", "preprocessor_config.json"]
     converter = TransformersConverter(str(folder), copy_files=files)
-    converter.convert(str(folder / FOR_PAGES), quantization="int8")
+    converter.convert(str(folder / CT2_FOLDER), quantization="int8")
     open_store(tmp_path / "store").save_model(
         model_of("nano_pl"), folder, {"wer": 0.5}, {"data": "nano"}
     )

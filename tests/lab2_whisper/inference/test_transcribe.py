@@ -35,7 +35,7 @@ from lab2_whisper.inference.vad import (
 )
 from lab2_whisper.nano.make import sentence, synthesize
 from lab2_whisper.schema import (
-    FOR_PAGES,
+    CT2_FOLDER,
     NANO_CORPUS,
     NANO_MODEL,
     RECORD,
@@ -64,7 +64,7 @@ def voice() -> np.ndarray:
 @pytest.fixture(scope="module")
 def without_copy(published_nano, tmp_path_factory) -> Path:
     """The nano model without its CTranslate2 copy, so that transformers runs it."""
-    ignore = shutil.ignore_patterns(FOR_PAGES)
+    ignore = shutil.ignore_patterns(CT2_FOLDER)
     return shutil.copytree(published_nano, tmp_path_factory.mktemp("whole") / "nano", ignore=ignore)
 
 
@@ -420,25 +420,27 @@ def edit_settings(folder: Path, **changes) -> None:
 
 
 DAMAGE = {
-    "half of the copy's weights": lambda folder: cut(folder / FOR_PAGES / "model.bin"),
-    "weights of nothing": lambda folder: (folder / FOR_PAGES / "model.bin").write_bytes(b"x" * 99),
-    "half of the tokenizer": lambda folder: cut(folder / FOR_PAGES / "tokenizer.json"),
-    "no tokenizer": lambda folder: (folder / FOR_PAGES / "tokenizer.json").unlink(),
+    "half of the copy's weights": lambda folder: cut(folder / CT2_FOLDER / "model.bin"),
+    "weights of nothing": lambda folder: (folder / CT2_FOLDER / "model.bin").write_bytes(b"x" * 99),
+    "half of the tokenizer": lambda folder: cut(folder / CT2_FOLDER / "tokenizer.json"),
+    "no tokenizer": lambda folder: (folder / CT2_FOLDER / "tokenizer.json").unlink(),
     "half of the settings": lambda folder: cut(folder / "generation_config.json"),
     "half of the record": lambda folder: cut(folder / RECORD),
     "a record of another kind": lambda folder: (folder / RECORD).write_text("[1]"),
     "languages that are a number": lambda folder: edit_settings(folder, lang_to_id=5),
     "languages that are a list": lambda folder: edit_settings(folder, lang_to_id=[1, 2]),
     "a tokenizer of another kind": lambda folder: (
-        folder / FOR_PAGES / "tokenizer.json"
+        folder / CT2_FOLDER / "tokenizer.json"
     ).write_text("[]"),
-    "an empty tokenizer": lambda folder: (folder / FOR_PAGES / "tokenizer.json").write_text("null"),
+    "an empty tokenizer": lambda folder: (folder / CT2_FOLDER / "tokenizer.json").write_text(
+        "null"
+    ),
     "no copy, and tokenizer settings of another kind": lambda folder: (
-        shutil.rmtree(folder / FOR_PAGES),
+        shutil.rmtree(folder / CT2_FOLDER),
         (folder / "tokenizer_config.json").write_text("[]"),
     ),
     "no copy, and half of the weights": lambda folder: (
-        shutil.rmtree(folder / FOR_PAGES),
+        shutil.rmtree(folder / CT2_FOLDER),
         cut(folder / "model.safetensors"),
     ),
     "an empty folder": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
@@ -465,7 +467,7 @@ def test_a_bug_is_not_reported_as_a_damaged_model(published_nano, monkeypatch, p
 
 
 def test_a_ctranslate2_copy_alone_can_be_loaded(published_nano, tmp_path):
-    folder = shutil.copytree(published_nano / FOR_PAGES, tmp_path / "copy")
+    folder = shutil.copytree(published_nano / CT2_FOLDER, tmp_path / "copy")
     model = load(folder, device="cpu")
     assert model.word_times
     assert "pl" in model.languages
@@ -481,7 +483,7 @@ def test_the_best_model_of_a_store_is_served(published_nano, tmp_path):
     assert version.version in model.name
     assert model.short_audio_context
     assert list(transcribe(CLIPS / "common_voice_pl_02000.mp3", model))
-    (version.path / FOR_PAGES / "model.bin").write_bytes(b"changed")
+    (version.path / CT2_FOLDER / "model.bin").write_bytes(b"changed")
     with pytest.raises(Damaged, match=r"model\.bin"):
         load_from_store(open_store(tmp_path / "store"), "nano_pl")
 

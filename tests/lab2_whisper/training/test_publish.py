@@ -99,13 +99,13 @@ def test_the_cards_header_is_what_the_hub_reads(tiny_model, tmp_path):
 def test_the_prompt_served_is_the_prompt_trained_and_pages_get_int8(published):
     from faster_whisper import WhisperModel
 
-    model = WhisperModel(str(published.path / publish.FOR_PAGES), device="cpu", cpu_threads=1)
+    model = WhisperModel(str(published.path / publish.CT2_FOLDER), device="cpu", cpu_threads=1)
     assert model.model.is_multilingual
     noise = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
     _, info = model.transcribe(noise, language="pl", beam_size=1, max_new_tokens=2)
     assert info.language == "pl"
     whole = (published.path / "model.safetensors").stat().st_size
-    assert (published.path / publish.FOR_PAGES / "model.bin").stat().st_size < whole / 2
+    assert (published.path / publish.CT2_FOLDER / "model.bin").stat().st_size < whole / 2
 
 
 def test_a_missing_token_is_named(published, monkeypatch):
