@@ -251,6 +251,7 @@ ROWS: dict[str, Callable[[Any], bool]] = {
     "to": _is_time,
     "parents": _are_ids,
     "replaces": _are_ids,
+    "merges": _are_ids,
 }
 VERSION: dict[str, Callable[[Any], bool]] = {
     "name": lambda value: isinstance(value, str) and is_name(value),
@@ -259,7 +260,7 @@ VERSION: dict[str, Callable[[Any], bool]] = {
     "metadata": lambda value: isinstance(value, dict),
     "metrics": _is_metrics,
 }
-OPTIONAL = {"metrics"}  # which only a model has
+OPTIONAL = {"metrics", "merges"}  # which only a model has, or a merge of rows
 
 
 def _sum(manifest: Manifest) -> str:

@@ -52,7 +52,7 @@ def test_where_not_even_one_clip_fits_the_error_names_what_to_do(monkeypatch, ca
     monkeypatch.setattr(estimating, "devices", lambda: cpu)
     monkeypatch.setattr(estimating, "largest_batch", lambda runs, limit: limit // 2)
     assert find_batch_size(model, preset) == 8
-    assert "Batch size 8: so many clips of 10 s fit into a GPU." in capsys.readouterr().out
+    assert "Batch size 8: the most clips of 10 s that fit into a GPU." in capsys.readouterr().out
     monkeypatch.setattr(estimating, "largest_batch", lambda runs, limit: 0)
     with pytest.raises(LabError, match=r"Not even one clip fits.*smaller model"):
         find_batch_size(model, preset)
