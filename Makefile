@@ -55,7 +55,7 @@ test: .venv/dev.done build/whisper/multilingual.tiktoken  ## run the everyday te
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: .venv/dev.done build/whisper/multilingual.tiktoken  ## run the slow tests: kills, demos, benchmarks' quick runs
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -n 2 --dist worksteal
 
 rehearse: .venv/dev.done  ## try every deployment in clean environments, as far as possible without an account (half an hour)
 	PIP_ARGS="$(PIP_ARGS)" $(BIN)/pytest -m rehearse tests/rehearse
