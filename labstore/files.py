@@ -426,7 +426,7 @@ class FileStore(Disk):
             p for p in self._list(self.root / "groups") if any(map(is_commit, list_folder(p)))
         ]
         return Contents(
-            groups=sorted(re.sub(r"_v(\d+)$", r" v\1", p.name) for p in groups),
+            groups=sorted(map(_group_label, groups)),
             files={name: ids for name, ids in self._ids("files").items() if ids},
             models={name: ids for name, ids in self._ids("models").items() if ids},
         )
@@ -606,13 +606,12 @@ class FileStore(Disk):
     def _verify_group(self, folder: Path) -> int:
         """Check all commits of a group, replaced ones too, and that none before them is lost."""
         listed, count = self._listed(folder), 0
-        label = re.sub(r"_v(\d+)$", r" v\1", folder.name)
         for name, paths in listed.items():
             found = ((p, m) for p in paths if p.suffix == ".json" and (m := self._manifest(p)))
             path, manifest = next(found, (folder, None))
             if manifest is None:
                 continue  # uncommitted, or torn: reading its group reports that
-            check_rows(path, manifest, name, label)
+            check_rows(path, manifest, name, _group_label(folder))
             if lost := [parent for parent in manifest["parents"] if parent not in listed]:
                 raise damaged(folder / f"{lost[0]}.json", f"(before {name}) is missing")
             verify_file(folder / f"{name}.parquet", manifest["sha256"], anew=True)
@@ -654,6 +653,11 @@ class FileStore(Disk):
     def _commits(self, folder: Path) -> list[Path]:
         """Return the committed and uncommitted versions in a folder, oldest first."""
         return sorted(path for path in self._list(folder) if is_commit(path))
+
+
+def _group_label(folder: Path) -> str:
+    """Return the label of the group that a folder holds: "wines v1" for wines_v1."""
+    return re.sub(r"_v(\d+)$", r" v\1", folder.name)
 
 
 def _is_left_over(paths: list[Path], name: str, newest: str) -> bool:

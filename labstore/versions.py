@@ -78,24 +78,10 @@ def commit_of(name: str) -> str | None:
     if named is None:
         return None
     try:
-        _parse_stamp(named[2])
+        time_of(named[2])
     except ValueError:  # such as the 32nd of a month
         return None
     return named[1]
-
-
-def _parse_stamp(stamp: str) -> datetime:
-    """Return the time of "20260131T235959999999Z"; three times as fast as strptime."""
-    parts = (
-        stamp[:4],
-        stamp[4:6],
-        stamp[6:8],
-        stamp[9:11],
-        stamp[11:13],
-        stamp[13:15],
-        stamp[15:21],
-    )
-    return datetime(*map(int, parts), tzinfo=UTC)  # type: ignore[arg-type, misc]
 
 
 def is_version(name: str) -> bool:
@@ -109,8 +95,21 @@ def commit_name(stamp: datetime) -> str:
 
 
 def time_of(name: str) -> datetime:
-    """Return when a commit or version of that name was made, in UTC."""
-    return _parse_stamp(name)
+    """Return when a commit or version of that name was made, in UTC.
+
+    The name begins with a STAMP, "20260131T235959999999Z"; this reads it three times as fast as
+    strptime.
+    """
+    parts = (
+        name[:4],
+        name[4:6],
+        name[6:8],
+        name[9:11],
+        name[11:13],
+        name[13:15],
+        name[15:21],
+    )
+    return datetime(*map(int, parts), tzinfo=UTC)  # type: ignore[arg-type, misc]
 
 
 def next_stamp(names: Iterable[str]) -> datetime:

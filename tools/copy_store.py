@@ -11,12 +11,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from pathlib import Path
 
 from labstore import FeatureGroup, StoreError, open_store
 from labstore.copying import copy
-
-ROOT = Path(__file__).resolve().parents[1]
+from tools.imports import ROOT
 
 
 def declared_groups() -> list[FeatureGroup]:
